@@ -1,0 +1,109 @@
+"""Name to part: the one way in which branches, heads, datasets ... are found."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
+
+from configs.errors import ConfigError
+
+
+class Named(Protocol):
+    """Anything that a registry can hold."""
+
+    @property
+    def name(self) -> str: ...
+
+
+T = TypeVar("T", bound=Named)
+
+
+def unknown(kind: str, received: str, known: Collection[str]) -> str:
+    """Returns the sentence for a name that is not known, with its near miss.
+
+    Example:
+        >>> unknown("branch", "vgg61", ["resnet50", "vgg16"])
+        "Unknown branch 'vgg61'. Did you mean 'vgg16'? Known: resnet50, vgg16."
+    """
+    close = difflib.get_close_matches(received, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"Unknown {kind} {received!r}.{hint} Known: {', '.join(sorted(known)) or 'none'}."
+
+
+class Registry(Generic[T]):
+    """Parts of one kind by name.
+
+    The modules beside the registry are imported on the first look, so that a
+    new part is one new file and no other edit. A part registers itself when its
+    module is imported; a part from outside needs only to be imported.
+
+    Args:
+        kind: What a part is called in messages, such as "branch".
+        package: The package whose modules register parts.
+        machinery: Modules of that package which register nothing.
+    """
+
+    def __init__(self, kind: str, package: str, machinery: Collection[str] = ()) -> None:
+        self.kind = kind
+        self._package = package
+        self._machinery = frozenset(machinery)
+        self._parts: dict[str, T] = {}
+        self._discovered = False
+
+    def register(self, part: T) -> T:
+        """Adds a part under its name and returns it.
+
+        Raises:
+            ConfigError: If another part has that name.
+        """
+        present = self._parts.get(part.name)
+        if present is not None and present != part:
+            raise ConfigError(
+                f"The {self.kind} {part.name!r} is registered already. Choose another name."
+            )
+        self._parts[part.name] = part
+        return part
+
+    def get(self, name: str) -> T:
+        """Returns the part called `name`.
+
+        Raises:
+            ConfigError: If there is none; the text names the nearest one.
+        """
+        self._discover()
+        if name not in self._parts:
+            raise ConfigError(unknown(self.kind, name, self._parts))
+        return self._parts[name]
+
+    def names(self) -> list[str]:
+        """Returns all names, sorted."""
+        return sorted(part.name for part in self)
+
+    def __iter__(self) -> Iterator[T]:
+        self._discover()
+        return iter(list(self._parts.values()))
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return name in self._parts
+
+    @contextmanager
+    def temporary(self, part: T) -> Iterator[T]:
+        """Registers a part for the length of a `with` block, for tests."""
+        self._discover()
+        before = dict(self._parts)
+        try:
+            yield self.register(part)
+        finally:
+            self._parts = before
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        package = importlib.import_module(self._package)
+        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+            if module.name not in self._machinery:
+                importlib.import_module(f"{self._package}.{module.name}")

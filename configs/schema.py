@@ -1,0 +1,280 @@
+"""The typed settings of an experiment, with their defaults, limits and help texts.
+
+A setting's description is its help text on the command line. `flag(...)` gives
+a leaf a short name there; every leaf also has its dotted path as a long name.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+
+def flag(name: str, **more: Any) -> dict[str, Any]:
+    """Returns the field arguments that give a leaf the short flag `--name`."""
+    return {"json_schema_extra": {"flag": name, **more}}
+
+
+def _split_commas(value: Any) -> Any:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, Path) else _split_commas(value)
+
+
+def _as_mapping(value: Any) -> Any:
+    """Reads `a=x,b=y`; a part without `=` is kept under the key `""`."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in _split_commas(value)]
+    return {key.strip() if sign else "": (rest if sign else key).strip() for key, sign, rest in pairs}
+
+
+def _as_weights(value: Any) -> Any:
+    mapping = _as_mapping(value)
+    if isinstance(mapping, Mapping) and set(mapping) == {""}:
+        return mapping[""]
+    return mapping
+
+
+def _as_groups(value: Any) -> Any:
+    """Reads `negative=anger+disgust,positive=happy` as name to members."""
+    mapping = _as_mapping(value)
+    if not isinstance(mapping, Mapping):
+        return mapping
+    return {
+        name: members.split("+") if isinstance(members, str) else members
+        for name, members in mapping.items()
+    }
+
+
+Names = Annotated[list[str], BeforeValidator(_split_commas)]
+Paths = Annotated[list[Path], BeforeValidator(_as_list)]
+Groups = Annotated[dict[str, list[str]], BeforeValidator(_as_groups)]
+Weights = Annotated[str | dict[str, str], BeforeValidator(_as_weights)]
+
+
+class Settings(BaseModel):
+    """Frozen settings; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Part(Settings):
+    """A registered part by name, with options of its own.
+
+    In YAML `head: dense` or `head: {name: dense, dropout: 0.3}`; on the command
+    line `--head dense --model.head.dropout 0.3`.
+    """
+
+    name: str
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, Mapping) and "options" not in value:
+            options = {key: option for key, option in value.items() if key != "name"}
+            return {"options": options} | {key: value[key] for key in ("name",) if key in value}
+        return value
+
+    @model_serializer
+    def _write(self) -> dict[str, Any]:
+        return {"name": self.name, **self.options}
+
+
+class Branch(Settings):
+    """One branch of the ensemble: a backbone and, where it occurs twice, a tag.
+
+    Written `vgg16` or `vgg16:b`; the text is also the branch's label in reports
+    and in `--weights vgg16=...,vgg16:b=...`.
+    """
+
+    backbone: str
+    tag: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            backbone, _, tag = value.partition(":")
+            return {"backbone": backbone, "tag": tag}
+        return value
+
+    @field_validator("tag")
+    @classmethod
+    def _check_tag(cls, tag: str) -> str:
+        if not re.fullmatch(r"\w*", tag):
+            raise ValueError("a branch's tag may hold letters, digits and _")
+        return tag
+
+    @model_serializer
+    def _write(self) -> str:
+        return self.label
+
+    @property
+    def label(self) -> str:
+        """The branch as written: `vgg16` or `vgg16:b`."""
+        return f"{self.backbone}:{self.tag}" if self.tag else self.backbone
+
+
+Branches = Annotated[list[Branch], BeforeValidator(_split_commas)]
+
+
+class DataConfig(Settings):
+    """Which images, which classes, how they are split and augmented."""
+
+    root: Paths = Field(
+        [],
+        description="image folder, .zip or .csv; several are read as one; none: drawn demo faces",
+        **flag("data", metavar="PATH"),
+    )
+    labels: Path | None = Field(
+        None,
+        description="CSV of labels or votes for the images of --data",
+        **flag("labels", metavar="CSV"),
+    )
+    source: str = Field(
+        "auto",
+        description="how --data is laid out; auto looks at it (see --list-sources)",
+        **flag("source"),
+    )
+    classes: Names = Field(
+        [], description="classes to keep, in this order; none: all", **flag("classes", metavar="A,B,...")
+    )
+    merge: Groups = Field(
+        {},
+        description="classes joined under a new name: negative=anger+disgust,...",
+        **flag("merge", metavar="NEW=A+B,..."),
+    )
+    image_size: int = Field(
+        96, ge=8, le=2048, description="height and width in pixels", **flag("image-size")
+    )
+    validation_fraction: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="share drawn for validation, by class, where the data has no split",
+        **flag("validation-fraction"),
+    )
+    augment: Part = Field(
+        Part(name="affine"),
+        description="how views beyond the first are made (affine: rotation, flip)",
+        **flag("augment"),
+    )
+    views: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="views of each training image, the image itself included; one is drawn an epoch",
+        **flag("views"),
+    )
+
+
+class ModelConfig(Settings):
+    """Branches, their fusion and the head."""
+
+    branches: Branches = Field(
+        ["vgg16", "densenet121"],  # type: ignore[arg-type]
+        min_length=1,
+        description="backbones that look at the image; vgg16,vgg16:b uses one twice",
+        **flag("branches", metavar="A,B,..."),
+    )
+    weights: Weights = Field(
+        "imagenet",
+        description="imagenet, random or a file; for each branch: vgg16=FILE,densenet121=imagenet",
+        **flag("weights", metavar="W"),
+    )
+    fusion: str = Field(
+        "pooled",
+        description="how feature maps are joined: pooled, grid or flat",
+        **flag("fusion"),
+    )
+    head: Part = Field(
+        Part(name="dense"),
+        description="what follows the fused map: dense, linear, conv; options as --model.head.OPTION",
+        **flag("head"),
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ModelConfig":
+        labels = [branch.label for branch in self.branches]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(
+                f"branch {twice[0]!r} stands twice; tag the second one: {twice[0]},{twice[0]}:b"
+            )
+        if isinstance(self.weights, dict):
+            stray = sorted(set(self.weights) - set(labels))
+            if stray:
+                raise ValueError(
+                    f"weights are given for {stray[0]!r}, which is no branch of this model "
+                    f"({', '.join(labels)})"
+                )
+        return self
+
+    def weights_of(self, label: str) -> str:
+        """Returns where the weights of the branch `label` come from."""
+        if isinstance(self.weights, str):
+            return self.weights
+        return self.weights.get(label, "imagenet")
+
+
+class TrainingConfig(Settings):
+    """How long, how fast and when to stop."""
+
+    batch_size: int = Field(32, ge=2, description="images in a step", **flag("batch-size"))
+    epochs: int = Field(
+        50, ge=1, description="upper limit; early stopping may end sooner", **flag("epochs")
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's step", **flag("learning-rate"))
+    beta_1: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the mean gradient")
+    beta_2: float = Field(0.999, ge=0, lt=1, description="Adam's decay of the squared gradient")
+    epsilon: float = Field(
+        1e-7, gt=0, description="Adam's guard against division by zero", **flag("epsilon")
+    )
+    amsgrad: bool = Field(False, description="Adam's variant by Reddi et al. 2018", **flag("amsgrad"))
+    monitor: Literal["val_accuracy", "val_loss"] = Field(
+        "val_accuracy", description="what early stopping watches", **flag("monitor")
+    )
+    patience: int = Field(
+        5, ge=1, description="epochs without improvement before stopping", **flag("patience")
+    )
+
+
+class ExperimentConfig(Settings):
+    """Everything that decides a run's result, and where it is kept."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    seed: int = Field(
+        1, ge=0, lt=2**31, description="of every random choice: split, views, weights, order", **flag("seed")
+    )
+    plugins: Names = Field(
+        [],
+        description="modules or .py files that register parts of your own",
+        **flag("plugins", metavar="MODULE,..."),
+    )
+    output: Path = Field(Path("runs"), description="folder in which runs are kept", **flag("output"))
+    name: str | None = Field(
+        None,
+        pattern=r"^[\w.+-]+$",
+        description="name of the run's folder; none: data, branches and time",
+        **flag("name"),
+    )

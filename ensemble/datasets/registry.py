@@ -1,0 +1,112 @@
+"""What a dataset source is: it turns a location into records and a store of images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from configs.registry import Registry
+
+
+class ImageStore(Protocol):
+    """Where the images of a collection lie. Safe to read from several threads."""
+
+    def read(self, name: str) -> bytes | np.ndarray:
+        """Returns an encoded file, or pixels of shape `(height, width[, 3])`, uint8.
+
+        Raises:
+            OSError: If the image cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One labelled image.
+
+    Args:
+        name: The image's name in its store, unique there; a path as a person reads it.
+        label: The class as found in the data.
+        split: "train", "validation", "test", or None where the data does not say.
+        group: Images of one group (a person, a video) never cross splits; None: no group.
+        weight: How much the image counts in the loss, >= 0.
+    """
+
+    name: str
+    label: str
+    split: str | None = None
+    group: str | None = None
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An image or a row that is left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What a source found.
+
+    Args:
+        images: Reads an image by its record's name.
+        records: All labelled images, in an order that depends on the data alone.
+        problems: What was left out, and why.
+        notes: Lines for the screen that say what was joined or ignored, with counts.
+        synthetic: True where random weights are good enough unasked: drawn images.
+    """
+
+    images: ImageStore
+    records: list[Record]
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    synthetic: bool = False
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the user says the data is.
+
+    Args:
+        roots: Folders, .zip archives or .csv files; empty for the demo.
+        labels: A CSV of labels or votes, or None. A relative name that does not
+            exist on disk may be a member of an archive among `roots`.
+    """
+
+    roots: tuple[Path, ...] = ()
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A source: a layout of data on disk.
+
+    Args:
+        name: As in `--source`.
+        summary: One line that says what it reads, for `--list-sources`.
+        matches: Whether a location looks like this layout; looks at names and
+            headers only. The first source that matches, by `priority`, is used.
+        load: Reads the records; decodes no image. Raises DataError.
+        priority: Sources with a lower number are asked first.
+    """
+
+    name: str
+    summary: str
+    matches: Callable[[Location], bool]
+    load: Callable[[Location], Collection]
+    priority: int = 50
+
+
+SOURCES: Registry[DatasetSpec] = Registry(
+    "source", package="ensemble.datasets", machinery={"registry", "files", "loading"}
+)
+
+
+def register_source(spec: DatasetSpec) -> DatasetSpec:
+    """Registers a source of data, so that `--source` and `auto` know it."""
+    return SOURCES.register(spec)
