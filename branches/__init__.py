@@ -1,0 +1,38 @@
+"""Branches: backbones that turn an RGB image of 0..255 into one feature map.
+
+Listing and registering branches is light; building one loads Keras, on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from branches.registry import BRANCHES, BranchSpec, branch_names, register_branch
+
+if TYPE_CHECKING:
+    from branches.builder import build_branch, freeze
+    from branches.checks import check_branch
+    from branches.preprocessing import ImageNetPreprocessing
+
+__all__ = [
+    "BRANCHES",
+    "BranchSpec",
+    "ImageNetPreprocessing",
+    "branch_names",
+    "build_branch",
+    "check_branch",
+    "freeze",
+    "register_branch",
+]
+
+_LAZY = {
+    "build_branch": "branches.builder",
+    "freeze": "branches.builder",
+    "check_branch": "branches.checks",
+    "ImageNetPreprocessing": "branches.preprocessing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'branches' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

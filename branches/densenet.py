@@ -1,0 +1,14 @@
+"""DenseNet branches."""
+
+from branches.registry import BranchSpec, register_branch
+
+register_branch(
+    BranchSpec(
+        name="densenet121",
+        builder="keras.applications:DenseNet121",
+        preprocessing="torch",
+        min_size=32,
+        reference="Huang et al., DenseNet, CVPR 2017, arXiv:1608.06993",
+        weights_licence="BSD 3-Clause (DenseNet authors)",
+    )
+)

@@ -1,0 +1,14 @@
+"""ResNet branches."""
+
+from branches.registry import BranchSpec, register_branch
+
+register_branch(
+    BranchSpec(
+        name="resnet50",
+        builder="keras.applications:ResNet50",
+        preprocessing="caffe",
+        min_size=32,
+        reference="He et al., ResNet, CVPR 2016, arXiv:1512.03385",
+        weights_licence="MIT (Kaiming He)",
+    )
+)

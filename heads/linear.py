@@ -1,0 +1,28 @@
+"""The linear head: logistic regression on the features, the plainest probe of a branch."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+from heads.registry import HeadSpec, register_head
+
+if TYPE_CHECKING:
+    from keras import KerasTensor
+
+
+def linear(
+    features: "KerasTensor",
+    *,
+    batch_norm: bool = True,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+) -> "KerasTensor":
+    """Flatten and BatchNorm, which brings features of unlike scale to one."""
+    from keras import layers
+
+    x = layers.Flatten()(features)
+    if batch_norm:
+        x = layers.BatchNormalization()(x)
+    return layers.Dropout(dropout)(x) if dropout else x
+
+
+register_head(HeadSpec("linear", linear, summary="Flatten, BatchNorm: logistic regression"))
