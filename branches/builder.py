@@ -7,11 +7,8 @@ from typing import Any
 import keras
 
 from branches.preprocessing import with_scaling
-from branches.registry import BRANCHES, BranchSpec
+from branches.registry import BRANCHES, ImageShape, check_size
 from branches.weights import weighted_backbone
-from configs.errors import ConfigError
-
-ImageShape = tuple[int | None, int | None, int]
 
 
 def build_branch(
@@ -68,24 +65,6 @@ def freeze(branch: keras.Model) -> keras.Model:
     """
     branch.trainable = False
     return branch
-
-
-def check_size(spec: BranchSpec, input_shape: ImageShape) -> None:
-    """Checks that an image is large enough for a branch.
-
-    Raises:
-        ConfigError: If height or width is below `spec.min_size`, or the image
-            has not three channels.
-    """
-    height, width, channels = input_shape
-    if channels != 3:
-        raise ConfigError(f"Branches look at RGB images of 3 channels. Received: {channels}.")
-    smallest = min(side for side in (height, width, 2**31) if side is not None)
-    if smallest < spec.min_size:
-        raise ConfigError(
-            f"`data.image_size` must be at least {spec.min_size} for branch {spec.name!r}. "
-            f"Received: {smallest}. Use --image-size {spec.min_size} or leave out {spec.name!r}."
-        )
 
 
 def _resolve(builder: str | Callable[..., Any]) -> Callable[..., Any]:

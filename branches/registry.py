@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from configs.errors import ConfigError
 from configs.registry import Registry
 
 Scaling = Literal["caffe", "torch", "tf", "none"]
+ImageShape = tuple[int | None, int | None, int]
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,21 @@ def register_branch(spec: BranchSpec) -> BranchSpec:
 def branch_names() -> list[str]:
     """Returns the names of all known branches, sorted."""
     return BRANCHES.names()
+
+
+def check_size(spec: BranchSpec, input_shape: ImageShape) -> None:
+    """Checks that an image is large enough for a branch.
+
+    Raises:
+        ConfigError: If height or width is below `spec.min_size`, or the image
+            has not three channels.
+    """
+    height, width, channels = input_shape
+    if channels != 3:
+        raise ConfigError(f"Branches look at RGB images of 3 channels. Received: {channels}.")
+    smallest = min(side for side in (height, width, 2**31) if side is not None)
+    if smallest < spec.min_size:
+        raise ConfigError(
+            f"`data.image_size` must be at least {spec.min_size} for branch {spec.name!r}. "
+            f"Received: {smallest}. Use --image-size {spec.min_size} or leave out {spec.name!r}."
+        )

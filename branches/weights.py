@@ -1,4 +1,7 @@
-"""Where a backbone's weights come from: ImageNet, a file, or seeded random numbers."""
+"""Where a backbone's weights come from: ImageNet, a file, or seeded random numbers.
+
+Light to import, so that a wrong path is told before Keras loads.
+"""
 
 import hashlib
 import random
@@ -8,16 +11,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import keras
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from branches.preprocessing import with_scaling
 from branches.registry import BranchSpec
 from configs.errors import WeightsError
 
+if TYPE_CHECKING:
+    import keras
+
 _TIMEOUT = 20  # seconds without a byte before a download is given up
 
-Build = Callable[..., keras.Model]
+Build = Callable[..., "keras.Model"]
 
 
 def weighted_backbone(
@@ -27,7 +33,7 @@ def weighted_backbone(
     input_shape: tuple[int | None, int | None, int],
     weights: str,
     seed: str,
-) -> keras.Model:
+) -> "keras.Model":
     """Builds a backbone with its weights.
 
     Args:
@@ -52,7 +58,7 @@ def weighted_backbone(
 
 
 def check_file(weights: str, branch: str) -> Path:
-    """Returns the path of a weights file.
+    """Returns the path of a weights file, checked before anything is built.
 
     Raises:
         WeightsError: If there is no such file or its name has another ending.
@@ -76,7 +82,7 @@ def file_checksum(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_checksum(model: keras.Model) -> str:
+def weights_checksum(model: "keras.Model") -> str:
     """Returns the SHA-256 of all weights of a model, in order, as float32.
 
     It does not depend on where they came from: a file, a download and random
@@ -84,8 +90,7 @@ def weights_checksum(model: keras.Model) -> str:
     """
     digest = hashlib.sha256()
     for variable in model.weights:
-        values = keras.ops.convert_to_numpy(variable)
-        digest.update(np.ascontiguousarray(values, dtype="<f4").tobytes())
+        digest.update(np.ascontiguousarray(variable.numpy(), dtype="<f4").tobytes())
     return digest.hexdigest()
 
 
@@ -107,7 +112,7 @@ def _seeded(seed: str) -> Iterator[None]:
 
 def _download(
     spec: BranchSpec, build: Build, input_shape: tuple[int | None, int | None, int]
-) -> keras.Model:
+) -> "keras.Model":
     if spec.weights_licence is None:
         raise WeightsError(
             f"Branch {spec.name!r} has no published ImageNet weights. "
@@ -132,7 +137,9 @@ def _reason(error: Exception) -> str:
     return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
 
 
-def _load(backbone: keras.Model, spec: BranchSpec, build: Build, path: Path) -> None:
+def _load(backbone: "keras.Model", spec: BranchSpec, build: Build, path: Path) -> None:
+    from branches.preprocessing import with_scaling
+
     attempts = [lambda: backbone.load_weights(path)]
     if path.name.endswith(".weights.h5"):
         attempts.append(lambda: with_scaling(backbone, "none", name="branch").load_weights(path))
@@ -152,7 +159,7 @@ def _load(backbone: keras.Model, spec: BranchSpec, build: Build, path: Path) -> 
     )
 
 
-def _load_below_top(backbone: keras.Model, build: Build, path: Path) -> None:
+def _load_below_top(backbone: "keras.Model", build: Build, path: Path) -> None:
     """Loads a file of the whole ImageNet classifier and keeps what lies below its top."""
     whole = build(include_top=True, weights=None)
     whole.load_weights(path)

@@ -18,13 +18,18 @@ def options_model(function: Callable[..., Any]) -> type[BaseModel]:
         >>> options_model(crop)(margin="0.2").margin
         0.2
     """
-    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    parameters = inspect.signature(function).parameters.values()
     fields: dict[str, Any] = {
         parameter.name: (parameter.annotation, parameter.default)
         for parameter in parameters
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
-    return create_model(function.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+    return create_model(
+        function.__name__,
+        __config__=ConfigDict(extra="forbid"),
+        __module__=function.__module__,
+        **fields,
+    )
 
 
 def read_options(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

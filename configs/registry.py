@@ -20,6 +20,12 @@ class Named(Protocol):
 T = TypeVar("T", bound=Named)
 
 
+def near_miss(received: str, known: Collection[str]) -> str | None:
+    """Returns the known name that `received` probably means, if there is one."""
+    close = difflib.get_close_matches(received, known, n=1, cutoff=0.6)
+    return close[0] if close else None
+
+
 def unknown(kind: str, received: str, known: Collection[str]) -> str:
     """Returns the sentence for a name that is not known, with its near miss.
 
@@ -27,8 +33,8 @@ def unknown(kind: str, received: str, known: Collection[str]) -> str:
         >>> unknown("branch", "vgg61", ["resnet50", "vgg16"])
         "Unknown branch 'vgg61'. Did you mean 'vgg16'? Known: resnet50, vgg16."
     """
-    close = difflib.get_close_matches(received, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    close = near_miss(received, known)
+    hint = f" Did you mean {close!r}?" if close else ""
     return f"Unknown {kind} {received!r}.{hint} Known: {', '.join(sorted(known)) or 'none'}."
 
 

@@ -136,6 +136,17 @@ class Branch(Settings):
 Branches = Annotated[list[Branch], BeforeValidator(_split_commas)]
 
 
+class AugmentConfig(Settings):
+    """How the augmented views of a training image are made."""
+
+    rotation: float = Field(
+        10.0, ge=0, le=180, description="largest rotation to either side, in degrees", **flag("rotation")
+    )
+    horizontal_flip: bool = Field(
+        True, description="mirror every other view", **flag("horizontal-flip")
+    )
+
+
 class DataConfig(Settings):
     """Which images, which classes, how they are split and augmented."""
 
@@ -151,7 +162,7 @@ class DataConfig(Settings):
     )
     source: str = Field(
         "auto",
-        description="how --data is laid out; auto looks at it (see --list-sources)",
+        description="how --data is laid out; auto looks at it (see below)",
         **flag("source"),
     )
     classes: Names = Field(
@@ -172,11 +183,7 @@ class DataConfig(Settings):
         description="share drawn for validation, by class, where the data has no split",
         **flag("validation-fraction"),
     )
-    augment: Part = Field(
-        Part(name="affine"),
-        description="how views beyond the first are made (affine: rotation, flip)",
-        **flag("augment"),
-    )
+    augment: AugmentConfig = AugmentConfig()
     views: int = Field(
         4,
         ge=1,
@@ -208,8 +215,13 @@ class ModelConfig(Settings):
     head: Part = Field(
         Part(name="dense"),
         description="what follows the fused map: dense, linear, conv; options as --model.head.OPTION",
-        **flag("head"),
+        **flag("head", options={"initializer": "kernel_initializer"}),
     )
+
+    @field_validator("head", mode="before")
+    @classmethod
+    def _name_head(cls, head: Any) -> Any:
+        return {"name": "dense", **head} if isinstance(head, dict) else head
 
     @model_validator(mode="after")
     def _check(self) -> "ModelConfig":

@@ -1,0 +1,63 @@
+"""YAML settings: found by name or path, read as plain values."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from configs.errors import ConfigError
+from configs.registry import unknown
+
+
+def config_names() -> list[str]:
+    """Returns the names of the settings that come with the package, sorted."""
+    return sorted(
+        Path(entry.name).stem
+        for entry in resources.files("configs").iterdir()
+        if entry.name.endswith(".yaml")
+    )
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """Returns the settings of a YAML file, nested as in the file.
+
+    Args:
+        name: A name that comes with the package, such as "three_class", or a path.
+
+    Raises:
+        ConfigError: If there is no such file or it is no YAML mapping.
+    """
+    if name in config_names():
+        text = (resources.files("configs") / f"{name}.yaml").read_text("utf-8")
+    else:
+        path = Path(name)
+        if path.suffix not in {".yaml", ".yml"}:
+            raise ConfigError(unknown("config", name, config_names()) + " Or give a path to a .yaml.")
+        try:
+            text = path.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The config {name} cannot be read ({error}).") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The config {name} is no valid YAML: {_place(error)}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"The config {name} must hold settings such as `training: {{epochs: 20}}`. "
+            f"Received: {type(values).__name__}."
+        )
+    return values
+
+
+def write_config(values: dict[str, Any]) -> str:
+    """Returns settings as YAML text, in the order given."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error)
+    return f"{problem} in line {mark.line + 1}, column {mark.column + 1}" if mark else problem

@@ -1,0 +1,104 @@
+"""Settings held against the registered parts, before anything heavy is imported."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from branches.registry import BRANCHES, check_size
+from branches.weights import check_file
+from configs.errors import ConfigError, UserError
+from configs.mistakes import describe
+from configs.options import options_model, read_options
+from configs.registry import unknown
+from configs.schema import Branch, ExperimentConfig, ModelConfig
+from ensemble.datasets.registry import SOURCES
+from heads.registry import HEADS
+
+
+def load_plugins(plugins: list[str]) -> None:
+    """Imports modules or .py files, which register parts of their own.
+
+    Raises:
+        ConfigError: If one cannot be imported.
+    """
+    for plugin in plugins:
+        try:
+            _load_plugin(plugin)
+        except UserError:
+            raise
+        except Exception as error:  # whatever the user's module raises
+            raise ConfigError(
+                f"The plugin {plugin!r} cannot be imported ({type(error).__name__}: {error}). "
+                "Name a module on the Python path or a .py file."
+            ) from error
+
+
+def check_config(config: ExperimentConfig) -> None:
+    """Checks what the schema cannot know: names of parts, their options, their limits.
+
+    Raises:
+        ConfigError: With all mistakes, a line each.
+    """
+    mistakes = list(_mistakes(config))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+
+
+def _load_plugin(plugin: str) -> None:
+    path = Path(plugin)
+    if path.suffix != ".py":
+        importlib.import_module(plugin)
+        return
+    if path.stem in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # so that Keras finds layers defined in it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+
+
+def _mistakes(config: ExperimentConfig) -> Iterator[str]:
+    for branch in config.model.branches:
+        yield from _branch_mistakes(branch, config)
+    yield from _head_mistakes(config.model)
+    if config.data.source != "auto" and config.data.source not in SOURCES:
+        yield unknown("source", config.data.source, ["auto", *SOURCES.names()])
+
+
+def _branch_mistakes(branch: Branch, config: ExperimentConfig) -> Iterator[str]:
+    if branch.backbone not in BRANCHES:
+        yield unknown("branch", branch.backbone, BRANCHES.names())
+        return
+    size, weights = config.data.image_size, config.model.weights_of(branch.label)
+    try:
+        check_size(BRANCHES.get(branch.backbone), (size, size, 3))
+        if weights not in {"imagenet", "random"}:
+            check_file(weights, branch.label)
+    except UserError as error:
+        yield str(error)
+
+
+def _head_mistakes(model: ModelConfig) -> Iterator[str]:
+    if model.head.name not in HEADS:
+        yield unknown("head", model.head.name, HEADS.names())
+        return
+    spec = HEADS.get(model.head.name)
+    try:
+        read_options(spec.build, model.head.options)
+    except ValidationError as error:
+        yield from describe(error, options_model(spec.build), prefix=("model", "head"))
+    if spec.spatial and model.fusion != "grid":
+        yield (
+            f"Head {spec.name!r} looks at neighbouring positions, but fusion {model.fusion!r} "
+            "leaves a single one. Use --fusion grid."
+        )

@@ -1,0 +1,121 @@
+"""What all commands share: settings from YAML and flags, errors in a line, a quiet start."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import ValidationError
+
+from configs.errors import ConfigError, UserError
+from configs.files import config_names, read_config, write_config
+from configs.mistakes import describe
+from configs.schema import ExperimentConfig
+from ensemble.checks import check_config, load_plugins
+from ensemble.flags import SettingsParser
+
+
+def read_experiment(
+    argv: Sequence[str] | None, *, prog: str, description: str
+) -> ExperimentConfig:
+    """Reads an experiment's settings: defaults, then `--config`, then flags.
+
+    Raises:
+        ConfigError: With every mistake that can be seen without the data.
+        SystemExit: After `--help` and `--print-config`.
+    """
+    parser = SettingsParser(ExperimentConfig, prog=prog, description=description)
+    parser.add_argument(
+        "--config",
+        metavar="NAME",
+        help=f"settings to start from: {', '.join(config_names())} or a .yaml file",
+    )
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the resolved settings and stop"
+    )
+    args, settings = parser.parse_settings(argv)
+    values = read_config(args.config) if args.config else {}
+    for path, text in settings.items():
+        _put(values, path.split("."), text)
+    config = _validate(values)
+    load_plugins(config.plugins)
+    check_config(config)
+    if args.print_config:
+        print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
+        raise SystemExit(0)
+    return config
+
+
+def run_command(main: Callable[[], None]) -> int:
+    """Runs a command and returns its exit code; a user's mistake costs a line and code 2."""
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("ensemble").setLevel(logging.INFO)
+    try:
+        main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a table, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def load_backend() -> None:
+    """Imports Keras and its backend, with the backend's start-up chatter kept off the screen.
+
+    Raises:
+        ConfigError: If the backend named by KERAS_BACKEND is not there.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name in ("tensorflow", "absl", "jax"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with _quiet():
+            import keras
+
+            keras.ops.zeros(1)  # devices speak up when first used
+    except (ImportError, ValueError) as error:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+        raise ConfigError(
+            f"Keras cannot start with the backend {backend!r} ({error}). Set KERAS_BACKEND to "
+            "tensorflow, jax or torch, and install that package."
+        ) from error
+
+
+def _put(values: dict[str, Any], path: Sequence[str], text: str) -> None:
+    """Sets a value at a dotted path; a part's bare name makes room for its options."""
+    *sections, leaf = path
+    for section in sections:
+        inner = values.get(section)
+        if not isinstance(inner, dict):
+            inner = {} if inner is None else {"name": inner}
+            values[section] = inner
+        values = inner
+    values[leaf] = text
+
+
+def _validate(values: dict[str, Any]) -> ExperimentConfig:
+    try:
+        return ExperimentConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(describe(error, ExperimentConfig))) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Sends standard error to nowhere for a while, as C++ libraries write past Python's."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(nowhere)
+        os.close(kept)

@@ -1,0 +1,260 @@
+"""FER2013 as a CSV of pixels, and FER+, the votes of ten people on its images.
+
+Goodfellow et al., Challenges in Representation Learning, ICONIP 2013, arXiv:1307.0414.
+Barsoum et al., Training Deep Networks for Facial Expression Recognition with
+Crowd-Sourced Label Distribution, ICMI 2016, arXiv:1608.01041.
+"""
+
+import math
+import posixpath
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from configs.errors import DataError
+from ensemble.datasets.files import Files, is_image
+from ensemble.datasets.registry import (
+    Collection,
+    DatasetSpec,
+    Location,
+    Problem,
+    Record,
+    register_source,
+)
+from ensemble.datasets.tables import Table, find_table, find_tables, open_images
+from ensemble.splits import find_split
+
+# An emotion's place is its number in the CSV of pixels.
+EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+# The columns of votes; those of `NO_EMOTIONS` are not kept.
+VOTES = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"),
+    *("unknown", "nf"),
+)
+NO_EMOTIONS = {"unknown": "unknown", "nf": "not a face"}
+
+
+@dataclass(frozen=True)
+class PixelStore:
+    """Images that stand in a table, as arrays of shape `(height, width)`, uint8."""
+
+    arrays: Mapping[str, np.ndarray]
+
+    def read(self, name: str) -> np.ndarray:
+        """Returns an image by its name.
+
+        Raises:
+            OSError: If there is none of that name.
+        """
+        if name not in self.arrays:
+            raise FileNotFoundError(f"there is no image '{name}'")
+        return self.arrays[name]
+
+
+def majority(votes: np.ndarray) -> np.ndarray:
+    """Returns the column that wins the votes on each image.
+
+    A single vote is taken for a slip and does not count. The column with the
+    most votes wins if it has more than half of those left: the mode "majority"
+    of Barsoum et al. 2016.
+
+    Args:
+        votes: Counts of shape `(images, columns)`, >= 0.
+
+    Returns:
+        Column indices of shape `(images,)`; -1 where no column wins.
+    """
+    counted = np.where(votes == 1, 0, votes)
+    wins = 2 * counted.max(axis=1) > counted.sum(axis=1)
+    return np.where(wins, counted.argmax(axis=1), -1)
+
+
+def has_pixels(location: Location) -> bool:
+    """Returns whether a location has a table of emotions and pixels."""
+    return bool(find_tables(location, _is_pixels))
+
+
+def load_fer2013(location: Location) -> Collection:
+    """Reads the CSV `emotion,pixels,Usage`, whose images are square and grey.
+
+    Raises:
+        DataError: If there is not exactly one such table.
+    """
+    table = find_table(location, _is_pixels, "emotion,pixels,Usage")
+    arrays, records, problems = {}, [], []
+    for number, row in table.rows():
+        name = table.row_name(number)
+        try:
+            record = Record(name, _read_emotion(row["emotion"]), _read_usage(row.get("usage", "")))
+            arrays[name] = _read_pixels(row["pixels"])
+            records.append(record)
+        except ValueError as error:
+            problems.append(Problem(name, str(error)))
+    return Collection(PixelStore(arrays), records, problems)
+
+
+def has_votes(location: Location) -> bool:
+    """Returns whether a location has a table of FER+ votes."""
+    return bool(find_tables(location, _is_votes))
+
+
+def load_ferplus(location: Location) -> Collection:
+    """Reads the votes of FER+ and keeps the images whose majority is an emotion.
+
+    Votes are joined to image files by file name, where a later row replaces an
+    earlier one, and to the CSV of FER2013 row by row.
+
+    Raises:
+        DataError: If there is not exactly one table of votes, or if its rows do
+            not follow those of the CSV of FER2013.
+    """
+    table = find_table(location, _is_votes, f"Usage,Image name,{','.join(VOTES)}")
+    ballots, problems = _read_ballots(table)
+    beside = replace(location, labels=None)
+    if has_pixels(beside):
+        return _join_pixels(load_fer2013(beside), ballots, problems)
+    return _join_files(open_images(location, table), ballots, problems)
+
+
+@dataclass(frozen=True)
+class _Ballot:
+    """One row of votes: the image it is on and the column that wins, if any."""
+
+    image: str
+    split: str | None
+    winner: str | None
+
+
+def _is_pixels(table: Table) -> bool:
+    return {"emotion", "pixels"} <= set(table.columns)
+
+
+def _is_votes(table: Table) -> bool:
+    return {"image name", *VOTES} <= set(table.columns)
+
+
+def _read_emotion(code: str) -> str:
+    if code not in map(str, range(len(EMOTIONS))):
+        raise ValueError(f"the emotion '{code}' is no number from 0 to {len(EMOTIONS) - 1}")
+    return EMOTIONS[int(code)]
+
+
+def _read_usage(usage: str) -> str | None:
+    if usage and find_split(usage) is None:
+        raise ValueError(f"the usage '{usage}' is neither Training, PublicTest nor PrivateTest")
+    return find_split(usage)
+
+
+def _read_pixels(text: str) -> np.ndarray:
+    with warnings.catch_warnings():
+        # Older NumPy stops at text that is no number with a warning only.
+        warnings.simplefilter("error", DeprecationWarning)
+        try:
+            pixels = np.fromstring(text, np.int32, sep=" ")
+        except (ValueError, DeprecationWarning):
+            raise ValueError("its pixels are not all numbers") from None
+    side = math.isqrt(pixels.size)
+    if side == 0 or side * side != pixels.size:
+        raise ValueError(f"{pixels.size} pixels make no square")
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise ValueError("its pixels are not all within 0..255")
+    return pixels.astype(np.uint8).reshape(side, side)
+
+
+def _read_ballots(table: Table) -> tuple[dict[int, _Ballot], list[Problem]]:
+    """Returns row number to ballot, and the rows that cannot be read."""
+    rows, counts, problems = {}, [], []
+    for number, row in table.rows():
+        try:
+            split = _read_usage(row.get("usage", ""))
+            counts.append([_read_count(row[column]) for column in VOTES])
+            rows[number] = (row["image name"], split)
+        except ValueError as error:
+            problems.append(Problem(table.row_name(number), str(error)))
+    winners = majority(np.array(counts, np.int64).reshape(-1, len(VOTES)))
+    # The last place, -1, is that of no majority.
+    columns = (*VOTES, None)
+    ballots = {
+        number: _Ballot(image, split, columns[winner])
+        for (number, (image, split)), winner in zip(rows.items(), winners, strict=True)
+    }
+    return ballots, problems
+
+
+def _read_count(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"'{text}' is no count of votes")
+    return int(text)
+
+
+def _join_files(
+    files: Files, ballots: Mapping[int, _Ballot], problems: list[Problem]
+) -> Collection:
+    named = [ballot for ballot in ballots.values() if ballot.image]
+    by_image = {ballot.image: ballot for ballot in named}
+    images = [name for name in files.names() if is_image(name)]
+    found = {name: by_image.get(posixpath.basename(name)) for name in images}
+    records, notes = _elect(found)
+    counts = {
+        "name no image": len(ballots) - len(named),
+        "are replaced by a later one": len(named) - len(by_image),
+        "have no image": len(by_image.keys() - set(map(posixpath.basename, images))),
+    }
+    notes += [f"{count} rows of votes {what}" for what, count in counts.items() if count]
+    return Collection(files, records, files.problems + problems, notes)
+
+
+def _join_pixels(
+    pixels: Collection, ballots: Mapping[int, _Ballot], problems: list[Problem]
+) -> Collection:
+    found = {}
+    for record in pixels.records:
+        row = int(record.name.rpartition(":")[2])
+        ballot = found[record.name] = ballots.get(row)
+        if ballot and record.split and ballot.split != record.split:
+            raise DataError(
+                f"The rows of votes do not follow those of the pixels: {record.name} is of "
+                f"{record.split}, its votes are of {ballot.split}. Use both files as published."
+            )
+    records, notes = _elect(found)
+    return Collection(pixels.images, records, pixels.problems + problems, notes)
+
+
+def _elect(found: Mapping[str, _Ballot | None]) -> tuple[list[Record], list[str]]:
+    """Returns a record for each image whose votes name an emotion, and counts of the others."""
+    records = []
+    left_out: Counter[str] = Counter()
+    for name, ballot in found.items():
+        if ballot is None:
+            left_out["without votes"] += 1
+        elif ballot.winner is None:
+            left_out["without a majority"] += 1
+        elif ballot.winner in NO_EMOTIONS:
+            left_out[f"voted {NO_EMOTIONS[ballot.winner]}"] += 1
+        else:
+            records.append(Record(name, ballot.winner, ballot.split))
+    return records, [f"{count} images {what} are left out" for what, count in left_out.items()]
+
+
+register_source(
+    DatasetSpec(
+        name="ferplus",
+        summary="FER2013 images, as files or as the CSV of pixels, with the votes of FER+",
+        matches=has_votes,
+        load=load_ferplus,
+        priority=10,
+    )
+)
+register_source(
+    DatasetSpec(
+        name="fer2013",
+        summary="the CSV of FER2013: emotion,pixels,Usage",
+        matches=has_pixels,
+        load=load_fer2013,
+        priority=20,
+    )
+)

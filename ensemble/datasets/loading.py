@@ -1,0 +1,241 @@
+"""A location becomes a dataset: integer labels, and splits that share no group."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from configs.errors import DataError
+from ensemble.datasets.registry import (
+    SOURCES,
+    Collection,
+    DatasetSpec,
+    ImageStore,
+    Location,
+    Problem,
+    Record,
+)
+from ensemble.labels import ClassMap, map_classes
+from ensemble.splits import draw_validation
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images with their labels; element `i` of every sequence belongs to image `i`.
+
+    Args:
+        images: Reads an image by its name.
+        names: Names of the images in the store.
+        labels: Class indices of shape `(n,)`, int32.
+        weights: What an image counts in the loss, of shape `(n,)`, float32, >= 0.
+        groups: The group of each image, or None.
+    """
+
+    images: ImageStore
+    names: tuple[str, ...]
+    labels: np.ndarray
+    weights: np.ndarray
+    groups: tuple[str | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Split":
+        """Returns the split of these rows, in the order of `indices`."""
+        return Split(
+            self.images,
+            tuple(self.names[index] for index in indices),
+            self.labels[indices],
+            self.weights[indices],
+            tuple(self.groups[index] for index in indices),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What is trained on and evaluated.
+
+    Args:
+        name: A short name for run folders.
+        classes: Names of the classes; a label is a place in it.
+        train: Has at least one image of every class.
+        validation: Given by the data or drawn from its training images.
+        test: None where the data has none.
+        problems: Images and rows that are left out, and why.
+        notes: Lines for the screen: what was joined, drawn or ignored.
+        synthetic: Whether the images are drawn, not photographed.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split | None
+    problems: list[Problem]
+    notes: list[str]
+    synthetic: bool
+
+
+def load_dataset(
+    location: Location,
+    *,
+    source: str = "auto",
+    classes: Sequence[str] = (),
+    merge: Mapping[str, Sequence[str]] | None = None,
+    validation_fraction: float = 0.2,
+    seed: int = 1,
+) -> Dataset:
+    """Finds images and labels, decides on the classes and splits them.
+
+    No image is decoded. Splits that the data names are kept; where it names no
+    validation split, one is drawn from the training images, by class and
+    without parting a group. The result depends on the data, not on the order
+    in which a file system lists it.
+
+    Args:
+        location: Where the data is.
+        source: Name of a source, or "auto" for the first one that matches.
+        classes: Classes to keep, in this order; empty keeps all.
+        merge: New class to the classes it is made of.
+        validation_fraction: Share of each class to draw, between 0 and 1.
+        seed: Decides the draw.
+
+    Raises:
+        ConfigError: If there is no source of that name.
+        DataError: If the data cannot be found, read, labelled or split.
+    """
+    spec = _choose_source(location) if source == "auto" else SOURCES.get(source)
+    collection = spec.load(location)
+    found = sorted(collection.records, key=lambda record: record.name)
+    if not found:
+        raise DataError(_no_images(location, spec, collection))
+
+    class_map = map_classes([record.label for record in found], classes=classes, merge=merge)
+    rows, parts = _tabulate(collection.images, found, class_map)
+    notes = [*collection.notes, *class_map.notes, *_note_left_out(found, class_map)]
+
+    _refuse_crossing_groups(rows, parts)
+    _refuse_untrainable(rows, parts, class_map.names)
+    if "validation" not in parts:
+        parts = _draw(rows, parts, validation_fraction, seed)
+        notes.append(f"{np.sum(parts == 'validation')} training images are drawn for validation")
+    notes += _note_absent(rows, parts, class_map.names)
+
+    train, validation, test = (
+        rows.select(np.flatnonzero(parts == part)) for part in ("train", "validation", "test")
+    )
+    return Dataset(
+        _short_name(location, spec),
+        class_map.names,
+        train,
+        validation,
+        test if len(test) else None,
+        collection.problems,
+        notes,
+        collection.synthetic,
+    )
+
+
+def _choose_source(location: Location) -> DatasetSpec:
+    specs = sorted(SOURCES, key=lambda spec: (spec.priority, spec.name))
+    for spec in specs:
+        if spec.matches(location):
+            return spec
+    layouts = "; ".join(f"{spec.name} ({spec.summary})" for spec in specs)
+    raise DataError(
+        f"No known layout fits {_describe(location)}. Known: {layouts}. "
+        "With --source NAME you are told what that layout misses."
+    )
+
+
+def _describe(location: Location) -> str:
+    roots = ", ".join(f"'{root}'" for root in location.roots) or "no data"
+    return f"{roots} with labels '{location.labels}'" if location.labels else roots
+
+
+def _no_images(location: Location, spec: DatasetSpec, collection: Collection) -> str:
+    reasons = [f"{problem.name}: {problem.reason}" for problem in collection.problems[:1]]
+    reasons += collection.notes
+    details = f" ({'; '.join(reasons)})" if reasons else ""
+    return f"There is no labelled image in {_describe(location)}, read as {spec.name}{details}."
+
+
+def _short_name(location: Location, spec: DatasetSpec) -> str:
+    if not location.roots:
+        return spec.name
+    root = location.roots[0].resolve()
+    return re.sub(r"[^\w.+-]+", "-", root.name if root.is_dir() else root.stem)
+
+
+def _tabulate(
+    images: ImageStore, records: Sequence[Record], class_map: ClassMap
+) -> tuple[Split, np.ndarray]:
+    """Returns the records of the classes as one table, and the split of each row."""
+    labels = [class_map.index(record.label) for record in records]
+    kept = [record for record, label in zip(records, labels, strict=True) if label is not None]
+    rows = Split(
+        images,
+        tuple(record.name for record in kept),
+        np.array([label for label in labels if label is not None], np.int32),
+        np.array([record.weight for record in kept], np.float32),
+        tuple(record.group for record in kept),
+    )
+    return rows, np.array([record.split or "train" for record in kept], object)
+
+
+def _refuse_crossing_groups(rows: Split, parts: np.ndarray) -> None:
+    homes: dict[str, str] = {}
+    for group, part in zip(rows.groups, parts, strict=True):
+        if group is not None and homes.setdefault(group, part) != part:
+            raise DataError(
+                f"Group '{group}' has images in {homes[group]} and in {part}. "
+                "Move all images of a group to one split."
+            )
+
+
+def _refuse_untrainable(rows: Split, parts: np.ndarray, classes: Sequence[str]) -> None:
+    counts = np.bincount(rows.labels[parts == "train"], minlength=len(classes))
+    if not counts.any():
+        given = " and ".join(sorted(set(parts)))
+        raise DataError(f"There are images for {given} only, none to train on. Add a train split.")
+    shortages = {0: "no training image"}
+    if "validation" not in parts:
+        shortages[1] = "a single training image, and one is to be drawn for validation"
+    for name, count in zip(classes, counts.tolist(), strict=True):
+        if count in shortages:
+            raise DataError(
+                f"Class '{name}' has {shortages[count]}. "
+                "Add images or leave the class out with --classes."
+            )
+
+
+def _draw(rows: Split, parts: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Returns `parts` with a share of the training images moved to validation."""
+    train = np.flatnonzero(parts == "train")
+    groups = [rows.groups[index] for index in train]
+    drawn = draw_validation(rows.labels[train], groups, fraction, seed)
+    parts = parts.copy()
+    parts[train[drawn]] = "validation"
+    return parts
+
+
+def _note_left_out(records: Sequence[Record], class_map: ClassMap) -> list[str]:
+    left_out = Counter(
+        record.label.strip() for record in records if class_map.index(record.label) is None
+    )
+    if not left_out:
+        return []
+    counts = ", ".join(f"{label} {count}" for label, count in sorted(left_out.items()))
+    return [f"{left_out.total()} images of other classes are left out: {counts}"]
+
+
+def _note_absent(rows: Split, parts: np.ndarray, classes: Sequence[str]) -> list[str]:
+    notes = []
+    for part in sorted({"validation", "test"} & set(parts)):
+        present = set(rows.labels[parts == part].tolist())
+        absent = [name for index, name in enumerate(classes) if index not in present]
+        if absent:
+            notes.append(f"{part} has no image of {', '.join(absent)}")
+    return notes

@@ -1,0 +1,111 @@
+"""Features of frozen branches: each branch sees each view of each image once."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+
+from ensemble.datasets.loading import Split
+from ensemble.pipeline import stream
+from ensemble.progress import progress_bar
+
+Features = dict[str, np.ndarray]
+View = Callable[[np.ndarray, Sequence[bytes], int], np.ndarray]
+
+_BATCH = 64  # images at a time; larger ones are no faster on a CPU
+
+
+def extract(
+    extractor: keras.Model,
+    split: Split,
+    digests: Sequence[bytes],
+    *,
+    views: int = 1,
+    make_view: View | None = None,
+    label: str = "Extracting features",
+) -> Features:
+    """Runs a frozen extractor once over every view of every image.
+
+    Args:
+        extractor: Image to `{branch label: map}`, from `build_extractor`.
+        split: The images, all readable.
+        digests: What identifies each image.
+        views: Number of views; the first is the image itself.
+        make_view: From images, digests and a view's number to that view; needed
+            for more than one view.
+        label: Text of the progress bar.
+
+    Returns:
+        Branch label to float32 features of shape `(views, images, h, w, c)`.
+    """
+    image_size = extractor.input_shape[1]
+    features = {
+        branch: np.empty((views, len(split), *feature_map.shape[1:]), "float32")
+        for branch, feature_map in extractor.output.items()
+    }
+    with progress_bar(label, len(split) * views) as bar:
+        for rows, images in stream(split, image_size, batch_size=_BATCH):
+            for view in range(views):
+                seen = make_view(images, digests[rows], view) if make_view else images
+                maps = extractor.predict_on_batch(seen.astype("float32"))
+                for branch, values in maps.items():
+                    features[branch][view, rows] = values
+                bar.update(len(images))
+    return features
+
+
+class ViewBatches(keras.utils.PyDataset):
+    """Shuffled batches that take one view of each image, anew in every epoch.
+
+    The order and the views of an epoch are a function of the seed and the
+    epoch's number alone, on every backend.
+
+    Args:
+        inputs: Input name to values of shape `(views, images, ...)`.
+        labels: Class numbers, shape `(images,)`.
+        weights: Weight of each image in the loss, shape `(images,)`.
+        batch_size: Images in a batch; the last one may be smaller.
+        seed: Of order and views; None: in order, the first view alone.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        weights: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int | None,
+    ) -> None:
+        super().__init__()
+        self._inputs = inputs
+        self._labels = labels
+        self._weights = weights
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+        self._draw()
+
+    def __len__(self) -> int:
+        return -(-len(self._labels) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
+        views = self._views[rows]
+        inputs = {name: values[views, rows] for name, values in self._inputs.items()}
+        return inputs, self._labels[rows], self._weights[rows]
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+        self._draw()
+
+    def _draw(self) -> None:
+        images = len(self._labels)
+        if self._seed is None:
+            self._order = np.arange(images)
+            self._views = np.zeros(images, "int64")
+            return
+        generator = np.random.default_rng([self._seed, self._epoch])
+        self._order = generator.permutation(images)
+        views = len(next(iter(self._inputs.values())))
+        self._views = generator.integers(views, size=images)

@@ -1,0 +1,190 @@
+"""Flags made from the schema: one for every leaf, a short one for common leaves.
+
+Raw texts are collected under dotted paths; the schema alone says what they mean.
+"""
+
+import argparse
+import types
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from branches.registry import BRANCHES
+from configs.errors import ConfigError
+from configs.options import options_model
+from configs.registry import near_miss
+from configs.schema import Part
+from ensemble.datasets.registry import SOURCES
+from heads.registry import HEADS
+
+_SETTING = "setting:"  # before the dotted path, in the names that argparse keeps
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Shows a flag's value once, behind its last name, and starts the texts at one column."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30, width=100)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are `ConfigError`, with near misses."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **kwargs)
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parses all arguments.
+
+        Raises:
+            ConfigError: If one is unknown, missing or of the wrong form.
+        """
+        parsed, rest = self.parse_known_args(args, namespace)
+        if rest:
+            self._refuse(rest)
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
+
+    def _refuse(self, words: Sequence[str]) -> NoReturn:
+        flags = [word.split("=")[0] for word in words if word.startswith("-")]
+        if not flags:
+            self.error(f"unexpected argument {words[0]!r}")
+        raise ConfigError("\n".join(self._unknown(flag) for flag in flags))
+
+    def _unknown(self, flag: str) -> str:
+        close = near_miss(flag, list(self._option_string_actions))
+        hint = f"Did you mean {close}?" if close else f"See {self.prog} --help."
+        return f"Unknown flag {flag}. {hint}"
+
+
+class SettingsParser(Parser):
+    """A parser with a flag for every leaf of a schema.
+
+    A leaf that names a part also has a flag for each option of that part, such
+    as `--model.head.dropout`, whatever parts are registered.
+    """
+
+    def __init__(self, schema: type[BaseModel], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._part_paths: list[str] = []
+        self._add(schema, self.add_argument_group("run"))
+
+    def parse_settings(self, argv: Sequence[str] | None) -> tuple[Any, dict[str, str]]:
+        """Returns the other arguments, and the settings: dotted path to raw text.
+
+        Raises:
+            ConfigError: If a flag is unknown or has no value.
+        """
+        parsed, rest = self.parse_known_args(argv)
+        settings = {
+            name.removeprefix(_SETTING): text
+            for name, text in vars(parsed).items()
+            if name.startswith(_SETTING)
+        }
+        return parsed, {**settings, **dict(self._options(list(rest)))}
+
+    def format_help(self) -> str:
+        return f"{super().format_help()}\n{_parts_help()}"
+
+    def _add(self, schema: type[BaseModel], group: Any, prefix: str = "") -> None:
+        for name, info in schema.model_fields.items():
+            if _is_section(info):
+                title = f"{prefix}{name}"
+                text = (info.annotation.__doc__ or "").splitlines()[0]
+                self._add(info.annotation, self.add_argument_group(title, text), f"{title}.")
+            else:
+                self._add_leaf(f"{prefix}{name}", info, group)
+
+    def _add_leaf(self, path: str, info: FieldInfo, group: Any) -> None:
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        names = [f"--{extra['flag']}"] if "flag" in extra else []
+        names += [f"--{path}"] if f"--{path}" not in names else []
+        options: dict[str, Any] = {"nargs": "?", "const": "true"} if info.annotation is bool else {}
+        group.add_argument(
+            *names,
+            dest=f"{_SETTING}{path}",
+            default=argparse.SUPPRESS,
+            metavar=extra.get("metavar") or _metavar(info),
+            help=f"{info.description}{_default(info)}",
+            **options,
+        )
+        for flag, option in dict(extra.get("options", {})).items():
+            group.add_argument(
+                f"--{flag}",
+                dest=f"{_SETTING}{path}.{option}",
+                default=argparse.SUPPRESS,
+                metavar="NAME",
+                help=f"the same as --{path}.{option}",
+            )
+        if info.annotation is Part:
+            self._part_paths.append(path)
+
+    def _options(self, words: list[str]) -> Iterator[tuple[str, str]]:
+        while words:
+            word = words.pop(0)
+            flag, has_value, value = word.partition("=")
+            if not any(flag.startswith(f"--{path}.") for path in self._part_paths):
+                self._refuse([word, *words])
+            if not has_value:
+                if not words or words[0].startswith("--"):
+                    self.error(f"argument {flag}: expected a value")
+                value = words.pop(0)
+            yield flag.removeprefix("--"), value
+
+
+def _is_section(info: FieldInfo) -> bool:
+    kind = info.annotation
+    return isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Part
+
+
+def _metavar(info: FieldInfo) -> str:
+    kind = info.annotation
+    if get_origin(kind) is Literal:
+        return "{" + ",".join(get_args(kind)) + "}"
+    if get_origin(kind) in {Union, types.UnionType}:
+        kind = get_args(kind)[0]
+    names = {bool: "[true|false]", int: "N", float: "X"}
+    return names.get(kind, "NAME") if isinstance(kind, type) else "NAME"
+
+
+def _default(info: FieldInfo) -> str:
+    value = info.get_default(call_default_factory=True)
+    if value is None or value in ([], {}):
+        return ""
+    shown = value.name if isinstance(value, Part) else value
+    text = ",".join(map(str, shown)) if isinstance(shown, list) else str(shown)
+    return f" (default: {text})".replace("%", "%%")
+
+
+def _parts_help() -> str:
+    """Returns what may stand behind --branches, --head and --source."""
+    heads = (
+        f"  {spec.name:<14}{spec.summary}\n{'':<16}"
+        + " ".join(
+            f"{name}={info.default}" for name, info in options_model(spec.build).model_fields.items()
+        )
+        for spec in HEADS
+    )
+    sources = (f"  {spec.name:<14}{spec.summary}" for spec in SOURCES)
+    return "\n".join(
+        [
+            f"branches: {', '.join(BRANCHES.names())} (python -m ensemble.branches tells more)",
+            "",
+            "heads, with their options as --model.head.OPTION VALUE:",
+            *heads,
+            "",
+            "sources of data:",
+            *sources,
+            "",
+        ]
+    )

@@ -1,0 +1,70 @@
+"""How the branches' feature maps become one.
+
+Each fusion is a reduction of every single map, which the extractor does, and a
+join of all maps, which the classifier does. What the reduction leaves is what
+is stored for a branch, so it depends on no other branch.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from keras import KerasTensor, layers
+
+from ensemble.layers import AreaPooling
+
+Fusion = Literal["pooled", "grid", "flat"]
+
+
+def reduce_map(feature_map: KerasTensor, fusion: Fusion) -> KerasTensor:
+    """Reduces one branch's map to what the fusion needs of it.
+
+    Returns:
+        For "pooled" the average over all positions, shape `(batch, 1, 1, c)`;
+        else the map itself.
+    """
+    if fusion == "pooled":
+        return layers.GlobalAveragePooling2D(keepdims=True)(feature_map)
+    return feature_map
+
+
+def join_maps(maps: Mapping[str, KerasTensor], fusion: Fusion) -> KerasTensor:
+    """Joins reduced maps along the channels, in the order given.
+
+    Args:
+        maps: Branch label to map of shape `(batch, h, w, c)`; h and w may differ
+            between branches.
+        fusion: "pooled": maps are 1 x 1 already. "grid": maps are averaged down
+            to the smallest grid. "flat": every number of every map becomes a channel.
+
+    Returns:
+        Shape `(batch, h, w, sum of c)`; for "pooled" and "flat" h = w = 1.
+    """
+    aligned = _flat(maps) if fusion == "flat" else align_maps(maps)
+    return layers.Concatenate(name="fusion")(aligned) if len(aligned) > 1 else aligned[0]
+
+
+def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
+    """Averages feature maps down to the smallest grid among them.
+
+    Shrinking loses detail but never invents it, so no branch is read at a grid
+    finer than its own stride allows.
+
+    Args:
+        maps: Branch label to map of shape `(batch, height, width, channels)`.
+
+    Returns:
+        Maps of shape `(batch, h, w, channels)` in the order given, where `h`
+        and `w` are the smallest height and width.
+    """
+    height = min(m.shape[1] for m in maps.values())
+    width = min(m.shape[2] for m in maps.values())
+    return [
+        m if m.shape[1:3] == (height, width) else AreaPooling(height, width)(m)
+        for m in maps.values()
+    ]
+
+
+def _flat(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
+    return [
+        layers.Reshape((1, 1, m.shape[1] * m.shape[2] * m.shape[3]))(m) for m in maps.values()
+    ]

@@ -1,0 +1,169 @@
+"""From labels as found in the data to the classes of a model."""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from configs.errors import DataError
+from configs.registry import unknown
+
+_SYNONYMS = (
+    {"anger", "angry"},
+    {"contempt", "contemptuous"},
+    {"disgust", "disgusted"},
+    {"fear", "fearful", "afraid"},
+    {"happiness", "happy", "joy"},
+    {"sadness", "sad"},
+    {"surprise", "surprised"},
+)
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """The classes of a model and the labels that mean them.
+
+    Args:
+        names: The classes; a class's place is its index.
+        indices: Folded label (see `fold`) to the index of its class. Labels of
+            classes that are left out are absent.
+        notes: Lines for the screen that say what was read as what.
+    """
+
+    names: tuple[str, ...]
+    indices: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+    def index(self, label: str) -> int | None:
+        """Returns the class of a label as found in the data; None: it is left out."""
+        return self.indices.get(fold(label))
+
+
+def fold(label: str) -> str:
+    """Returns a label without case, outer blanks and differences of Unicode form."""
+    return unicodedata.normalize("NFC", label.strip()).casefold()
+
+
+def map_classes(
+    found: Iterable[str],
+    *,
+    classes: Sequence[str] = (),
+    merge: Mapping[str, Sequence[str]] | None = None,
+) -> ClassMap:
+    """Decides which classes there are, in which order, and which labels mean them.
+
+    Spellings that differ in case or outer blanks are one class. A class asked
+    for under another name of the same emotion ("happy" for "happiness") is
+    found if only one class of the data can be meant.
+
+    Args:
+        found: The label of each image; the most frequent spelling names a class.
+        classes: The classes to keep, in this order and under these names. Empty
+            keeps all, sorted without regard to case.
+        merge: New class to its members, which are then no classes of their own.
+            The new name may be that of a class, whose images then belong to it.
+
+    Raises:
+        DataError: If a class or a member is not in the data or stands twice, or
+            if fewer than two classes are left.
+    """
+    spellings = _spellings(found)
+    names = {key: _display(counter) for key, counter in spellings.items()}
+    notes = _note_spellings(spellings)
+    known, members = _merge(names, merge or {}, notes)
+    if classes:
+        chosen = [_resolve(name, known, notes) for name in classes]
+        _refuse_twice(chosen, known)
+        final = tuple(name.strip() for name in classes)
+    else:
+        chosen = sorted(known, key=lambda key: known[key].casefold())
+        final = tuple(known[key] for key in chosen)
+        notes += _note_synonyms(known)
+    if len(final) < 2:
+        raise DataError(
+            f"Two classes are needed at least. Received: {_quote(final)}. "
+            f"Classes of the data: {_quote(names.values())}."
+        )
+    indices = {label: index for index, key in enumerate(chosen) for label in members[key]}
+    return ClassMap(final, indices, tuple(notes))
+
+
+def _merge(
+    names: Mapping[str, str], merge: Mapping[str, Sequence[str]], notes: list[str]
+) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Returns key to name and key to the folded labels of each class after merging."""
+    groups = {
+        new.strip(): [_resolve(member, names, notes) for member in group]
+        for new, group in merge.items()
+    }
+    moved = [key for group in groups.values() for key in group]
+    _refuse_twice(moved, names)
+    known = {key: name for key, name in names.items() if key not in moved}
+    members = {key: {key} for key in known}
+    for new, group in groups.items():
+        labels = set(group)
+        home = _find(new, known)
+        if home is not None:
+            del known[home]
+            labels |= members.pop(home)
+        known[fold(new)] = new
+        members[fold(new)] = labels
+        notes.append(f"{new} joins {_quote(names[label] for label in sorted(labels))}")
+    return known, members
+
+
+def _spellings(found: Iterable[str]) -> dict[str, Counter[str]]:
+    """Returns folded label to how often each of its spellings stands in the data."""
+    spellings: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for label, count in Counter(found).items():
+        spellings[fold(label)][label.strip()] += count
+    return dict(sorted(spellings.items()))
+
+
+def _display(counter: Counter[str]) -> str:
+    return min(counter, key=lambda spelling: (-counter[spelling], spelling))
+
+
+def _note_spellings(spellings: Mapping[str, Counter[str]]) -> list[str]:
+    total = sum(map(len, spellings.values()))
+    if total == len(spellings):
+        return []
+    return [f"{total} spellings are read as {len(spellings)} classes without regard to case"]
+
+
+def _note_synonyms(known: Mapping[str, str]) -> list[str]:
+    groups = [sorted(group & known.keys()) for group in _SYNONYMS]
+    return [
+        f"{_quote(known[key] for key in group)} are kept apart; --merge can join them"
+        for group in groups
+        if len(group) > 1
+    ]
+
+
+def _find(name: str, known: Iterable[str]) -> str | None:
+    """Returns the known class that a name means: itself or its only synonym."""
+    key = fold(name)
+    synonyms = next((group for group in _SYNONYMS if key in group), set())
+    candidates = [other for other in known if other in synonyms]
+    if key in known:
+        return key
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _resolve(name: str, names: Mapping[str, str], notes: list[str]) -> str:
+    key = _find(name, names)
+    if key is None:
+        raise DataError(unknown("class", name.strip(), list(names.values())))
+    if key != fold(name):
+        notes.append(f"{name.strip()} reads '{names[key]}'")
+    return key
+
+
+def _refuse_twice(keys: Sequence[str], names: Mapping[str, str]) -> None:
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise DataError(f"The class '{names[twice]}' is asked for twice. Name it once.")
+
+
+def _quote(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -1,0 +1,79 @@
+"""Layers of our own, registered so that a saved model loads in Keras's safe mode."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import KerasTensor, ops
+
+
+@keras.saving.register_keras_serializable(package="ensemble")
+class ClassProbabilities(keras.layers.Layer):
+    """Softmax that knows the classes' names, so that a model file says what it predicts.
+
+    Shape `(batch, num_classes)` in and out. Computes in float32 whatever the
+    global policy is.
+
+    Args:
+        classes: Names, in the order of the logits.
+    """
+
+    def __init__(self, classes: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.classes = tuple(classes)
+
+    def call(self, logits: KerasTensor) -> KerasTensor:
+        return ops.softmax(logits)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "classes": list(self.classes)}
+
+
+@keras.saving.register_keras_serializable(package="ensemble")
+class AreaPooling(keras.layers.Layer):
+    """Averages a feature map down to a smaller grid of any size.
+
+    Each new cell is the mean of the area it covers, cells at its border counted
+    by the part that lies inside, so the mean of the whole map is kept. Unlike
+    Keras's adaptive pooling it works for every pair of sizes on every backend.
+
+    Shape `(batch, h, w, c)` to `(batch, height, width, c)`.
+
+    Args:
+        height: New height, at most h.
+        width: New width, at most w.
+    """
+
+    def __init__(self, height: int, width: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.height = height
+        self.width = width
+
+    def call(self, maps: KerasTensor) -> KerasTensor:
+        rows = ops.cast(overlaps(maps.shape[1], self.height), maps.dtype)
+        columns = ops.cast(overlaps(maps.shape[2], self.width), maps.dtype)
+        return ops.einsum("yh,bhwc,xw->byxc", rows, maps, columns)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (input_shape[0], self.height, self.width, input_shape[3])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "height": self.height, "width": self.width}
+
+
+def overlaps(cells: int, new: int) -> np.ndarray:
+    """Returns the share of each of `cells` cells in each of `new` ones, shape `(new, cells)`.
+
+    Example:
+        >>> overlaps(3, 2)
+        array([[0.667, 0.333, 0.   ],
+               [0.   , 0.333, 0.667]])
+    """
+    edges = np.arange(cells + 1) * new / cells
+    low = np.maximum(edges[:-1], np.arange(new)[:, None])
+    high = np.minimum(edges[1:], np.arange(new)[:, None] + 1)
+    return np.clip(high - low, 0, None)

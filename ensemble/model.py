@@ -1,0 +1,182 @@
+"""The ensemble: a classifier after an extractor, sharing their weights with the whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from branches.builder import build_branch, freeze
+from branches.registry import ImageShape
+from configs.errors import RunError
+from configs.schema import Branch
+from ensemble.fusion import Fusion, join_maps, reduce_map
+from ensemble.layers import ClassProbabilities
+from heads.builder import build_head
+
+FeatureShape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class MultiBranchModel:
+    """An ensemble and its two halves; a baseline is one with a single branch.
+
+    Args:
+        extractor: Image `(batch, height, width, 3)`, RGB of 0..255, to
+            `{branch label: map (batch, h, w, c)}`. Frozen.
+        classifier: Those maps to class probabilities `(batch, num_classes)`.
+        model: The classifier after the extractor: image to probabilities.
+    """
+
+    extractor: keras.Model
+    classifier: keras.Model
+    model: keras.Model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the probabilities."""
+        return self.classifier.get_layer("probabilities").classes
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the image, in pixels."""
+        return self.model.input_shape[1]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "MultiBranchModel":
+        """Loads a saved ensemble in Keras's safe mode.
+
+        Raises:
+            RunError: If the file is missing, damaged or no ensemble.
+        """
+        try:
+            model = keras.saving.load_model(path, safe_mode=True, compile=False)
+            return cls(model.get_layer("extractor"), model.get_layer("classifier"), model)
+        except Exception as error:  # Keras raises many kinds, from OSError to TypeError
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunError(f"{path} holds no ensemble that can be loaded ({reason}).") from error
+
+
+def build_model(
+    branches: Sequence[str],
+    *,
+    classes: Sequence[str],
+    image_size: int = 96,
+    weights: str | Mapping[str, str] = "imagenet",
+    fusion: Fusion = "pooled",
+    head: str = "dense",
+    head_options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> MultiBranchModel:
+    """Builds an ensemble of any number of branches, with one shared head.
+
+    Args:
+        branches: Labels such as `["vgg16", "densenet121"]` or `["vgg16", "vgg16:b"]`.
+        classes: Class names, in the order of the probabilities.
+        image_size: Height and width in pixels.
+        weights: For all branches, or by branch label; see `branches.build_branch`.
+        fusion: "pooled", "grid" or "flat".
+        head: A registered head.
+        head_options: The head's own options.
+        seed: Decides random branch weights. The head's first weights follow
+            `keras.utils.set_random_seed`.
+
+    Raises:
+        ConfigError: If a name, an option or the image size does not fit.
+        WeightsError: If weights cannot be had.
+
+    Example:
+        >>> ensemble = build_model(["vgg16"], classes=["cat", "dog"], weights="random")
+        >>> ensemble.model.output_shape
+        (None, 2)
+    """
+    extractor = build_extractor(
+        branches,
+        input_shape=(image_size, image_size, 3),
+        weights=weights,
+        fusion=fusion,
+        seed=seed,
+    )
+    classifier = build_classifier(
+        feature_shapes(extractor),
+        classes=classes,
+        fusion=fusion,
+        head=head,
+        head_options=head_options,
+    )
+    return compose(extractor, classifier)
+
+
+def build_extractor(
+    branches: Sequence[str],
+    *,
+    input_shape: ImageShape,
+    weights: str | Mapping[str, str] = "imagenet",
+    fusion: Fusion = "pooled",
+    seed: int = 0,
+) -> keras.Model:
+    """Builds the frozen half: image to one reduced feature map for each branch.
+
+    Args:
+        branches: Labels, `backbone` or `backbone:tag`.
+        input_shape: `(height, width, 3)`.
+        weights: For all branches, or by branch label.
+        fusion: Decides what is kept of each map, see `ensemble.fusion.reduce_map`.
+        seed: Decides random weights.
+
+    Returns:
+        A model from `(batch, height, width, 3)` to `{label: (batch, h, w, c)}`.
+    """
+    image = keras.Input(input_shape, name="image")
+    maps = {}
+    for label in branches:
+        branch = Branch.model_validate(label)
+        model = build_branch(
+            branch.backbone,
+            input_shape=input_shape,
+            weights=weights if isinstance(weights, str) else weights.get(label, "imagenet"),
+            tag=branch.tag,
+            seed=seed,
+        )
+        maps[label] = reduce_map(freeze(model)(image), fusion)
+    return freeze(keras.Model(image, maps, name="extractor"))
+
+
+def build_classifier(
+    shapes: Mapping[str, FeatureShape],
+    *,
+    classes: Sequence[str],
+    fusion: Fusion = "pooled",
+    head: str = "dense",
+    head_options: Mapping[str, Any] | None = None,
+) -> keras.Model:
+    """Builds the trained half: fusion, head, logits and softmax.
+
+    Args:
+        shapes: Branch label to the `(h, w, c)` of its reduced map.
+        classes: Class names, in the order of the probabilities.
+        fusion: As in `build_extractor`.
+        head: A registered head.
+        head_options: The head's own options.
+
+    Returns:
+        A model from `{label: (batch, h, w, c)}` to `(batch, num_classes)`.
+    """
+    maps = {label: keras.Input(shape, name=label) for label, shape in shapes.items()}
+    features = build_head(head, join_maps(maps, fusion), **(head_options or {}))
+    logits = keras.layers.Dense(len(classes), name="logits")(features)
+    probabilities = ClassProbabilities(classes, name="probabilities")(logits)
+    return keras.Model(maps, probabilities, name="classifier")
+
+
+def compose(extractor: keras.Model, classifier: keras.Model) -> MultiBranchModel:
+    """Puts a classifier after an extractor; the composed model shares their weights."""
+    image = keras.Input(extractor.input_shape[1:], name="image")
+    model = keras.Model(image, classifier(extractor(image)), name="ensemble")
+    return MultiBranchModel(extractor, classifier, model)
+
+
+def feature_shapes(extractor: keras.Model) -> dict[str, FeatureShape]:
+    """Returns the `(h, w, c)` of each branch's reduced map, by branch label."""
+    return {label: m.shape[1:] for label, m in extractor.output.items()}

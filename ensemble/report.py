@@ -1,0 +1,340 @@
+"""What an evaluation found, as text: for a screen, a reader, a table and a program."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ensemble.datasets.registry import Problem
+from ensemble.metrics import ClassScores, Metrics, Scores
+
+_MISTAKES = 10  # shown in Markdown; all of them are in the predictions
+_PROBLEMS = 20  # shown in Markdown; all of them are in the JSON
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """How the model that is judged was trained.
+
+    Args:
+        epochs: Number of epochs trained.
+        best_epoch: The epoch whose weights were kept, counted from 1.
+        monitor: What chose it, such as "val_accuracy".
+        values: Entries of the history at that epoch, such as "accuracy", "val_loss".
+    """
+
+    epochs: int
+    best_epoch: int
+    monitor: str
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values, ready for JSON; a value that is not a number is None."""
+        values = {
+            name: float(value) if math.isfinite(value) else None
+            for name, value in self.values.items()
+        }
+        return {
+            "epochs": self.epochs,
+            "best_epoch": self.best_epoch,
+            "monitor": self.monitor,
+            "values": values,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A model's answers on labelled images, and how good they are.
+
+    Args:
+        subject: What was judged on what, such as "three_class on validation".
+        metrics: The numbers; `measure` of the labels and probabilities below.
+        classes: Names of the `c` classes.
+        names: Names of the `n` images.
+        labels: True classes as indices into `classes`, shape `(n,)`.
+        probabilities: Shape `(n, c)`.
+        training: How the model was trained, or None where that is not known.
+        facts: Lines about the data and the model: heading to text.
+        problems: Images that were left out, and why.
+
+    Raises:
+        ValueError: If the number of names, labels or probabilities is not that of
+            the metrics, or classes do not fit.
+    """
+
+    subject: str
+    metrics: Metrics
+    classes: Sequence[str]
+    names: Sequence[str]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    training: TrainingSummary | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+
+    def __post_init__(self) -> None:
+        images, num_classes = self.metrics.images, len(self.metrics.per_class)
+        shapes = (len(self.names), self.labels.shape, self.probabilities.shape, len(self.classes))
+        if shapes != (images, (images,), (images, num_classes), num_classes):
+            raise ValueError(
+                f"The metrics are of {images} images and {num_classes} classes, but names, labels, "
+                f"probabilities and classes are of {shapes}."
+            )
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Most probable classes as indices into `classes`, shape `(n,)`."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confidences(self) -> np.ndarray:
+        """Probabilities of the predicted classes, shape `(n,)`."""
+        return self.probabilities.max(axis=1)
+
+    def worst(self, count: int) -> list[int]:
+        """Returns indices of up to `count` mistakes, the most confident first."""
+        mistakes = np.flatnonzero(self.predicted != self.labels)
+        order = np.argsort(-self.confidences[mistakes], kind="stable")
+        return mistakes[order][:count].tolist()
+
+    def summary(self) -> str:
+        """Returns the few lines that a reader wants first."""
+        return "\n".join(_summary_lines(self.subject, self.metrics))
+
+    def as_json(self) -> str:
+        """Returns everything but the answers to single images, as JSON."""
+        content = {
+            "subject": self.subject,
+            "classes": list(self.classes),
+            "metrics": self.metrics.to_dict(),
+            "training": self.training.to_dict() if self.training else None,
+            "facts": dict(self.facts),
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def as_markdown(self, pictures: Sequence[str] = ()) -> str:
+        """Returns the report for a reader, as Markdown with tables.
+
+        Args:
+            pictures: Names of picture files that will lie beside it.
+        """
+        sections = [
+            _headline(self.subject, self.metrics),
+            _class_section(self.metrics),
+            _confusion_section(self.metrics, self.classes),
+            _mistake_section(self),
+            _training_section(self.training),
+            _fact_section(self.facts),
+            _problem_section(self.problems),
+            "\n\n".join(_picture(name) for name in pictures),
+        ]
+        return "\n\n".join(section for section in sections if section) + "\n"
+
+    def confusion_csv(self) -> str:
+        """Returns the confusion counts as CSV; row: true class, column: predicted class."""
+        rows = zip(self.classes, self.metrics.confusion, strict=True)
+        return _csv(["true", *self.classes], ([name, *counts] for name, counts in rows))
+
+    def predictions_csv(self) -> str:
+        """Returns one CSV row for each image.
+
+        Columns are name, label, predicted, confidence and the probability of each
+        class, written so that reading them back gives the same numbers.
+        """
+        rows = zip(
+            self.names,
+            [self.classes[label] for label in self.labels],
+            [self.classes[label] for label in self.predicted],
+            self.confidences,
+            self.probabilities,
+            strict=True,
+        )
+        return _csv(
+            ["name", "label", "predicted", "confidence", *self.classes],
+            ([*answer, *probabilities] for *answer, probabilities in rows),
+        )
+
+
+def _summary_lines(subject: str, metrics: Metrics) -> list[str]:
+    baseline = metrics.baseline
+    accuracy = f"  accuracy       {metrics.accuracy:7.2%}"
+    macro_f1 = f"  macro-F1       {metrics.macro.f1:7.3f}"
+    if baseline:
+        accuracy += f"  (always {baseline.name}: {baseline.accuracy:.2%})"
+        macro_f1 += f"  (always {baseline.name}: {baseline.macro_f1:.3f})"
+    weakest = _weakest(metrics)
+    lines = [
+        f"{subject}: {_plural(metrics.images, 'image')}",
+        accuracy,
+        macro_f1,
+        f"  weakest class  {weakest.name}: F1 {weakest.f1:.3f}, "
+        f"recall {weakest.recall:.1%} of {_plural(weakest.support, 'image')}",
+    ]
+    if baseline and metrics.accuracy <= baseline.accuracy:
+        lines.append(f"  The model does no better than always answering {baseline.name}.")
+    return lines
+
+
+def _weakest(metrics: Metrics) -> ClassScores:
+    """Returns the class of lowest F1 among those that have images."""
+    return min((scores for scores in metrics.per_class if scores.support), key=lambda s: s.f1)
+
+
+def _headline(subject: str, metrics: Metrics) -> str:
+    baseline = metrics.baseline
+    rows = [
+        ["Accuracy", f"{metrics.accuracy:.2%}"],
+        ["Balanced accuracy", f"{metrics.balanced_accuracy:.2%}"],
+        ["Macro-F1", f"{metrics.macro.f1:.3f}"],
+    ]
+    header = ["", "Model"]
+    text = f"Measured on {_plural(metrics.images, 'image')}."
+    if baseline:
+        header.append("Majority class")
+        rows[0].append(f"{baseline.accuracy:.2%}")
+        rows[1].append(f"{baseline.balanced_accuracy:.2%}")
+        rows[2].append(f"{baseline.macro_f1:.3f}")
+        text += (
+            f" The majority class, {_escape(baseline.name)}, is the most frequent one in training; "
+            "its column is what always answering it scores."
+        )
+    if metrics.top2_accuracy is not None:
+        rows.append(["Top-2 accuracy", f"{metrics.top2_accuracy:.2%}"])
+    rows.append(["Log loss (nats)", f"{metrics.log_loss:.3f}"])
+    padded = [row + [""] * (len(header) - len(row)) for row in rows]
+    return f"# {_escape(subject)}\n\n{text}\n\n{_table(header, padded)}"
+
+
+def _class_section(metrics: Metrics) -> str:
+    rows = [
+        [_escape(scores.name), *_rates(scores), f"{scores.support:,}"]
+        for scores in metrics.per_class
+    ]
+    rows.append(["*macro average*", *_rates(metrics.macro), f"{metrics.images:,}"])
+    rows.append(["*weighted average*", *_rates(metrics.weighted), f"{metrics.images:,}"])
+    table = _table(["Class", "Precision", "Recall", "F1", "Images"], rows)
+    absent = [_escape(scores.name) for scores in metrics.per_class if not scores.support]
+    note = f"\n\nWithout images, yet part of the macro average: {', '.join(absent)}."
+    return f"## Classes\n\n{table}{note if absent else ''}"
+
+
+def _rates(scores: Scores | ClassScores) -> list[str]:
+    return [f"{rate:.3f}" for rate in (scores.precision, scores.recall, scores.f1)]
+
+
+def _confusion_section(metrics: Metrics, classes: Sequence[str]) -> str:
+    names = [_escape(name) for name in classes]
+    rows = [
+        [name, *(f"{count:,}" for count in counts)]
+        for name, counts in zip(names, metrics.confusion, strict=True)
+    ]
+    table = _table(["True class", *names], rows)
+    return f"## Confusion\n\nNumbers of images; a column is what was predicted.\n\n{table}"
+
+
+def _mistake_section(report: Report) -> str:
+    mistakes = int(np.count_nonzero(report.predicted != report.labels))
+    if not mistakes:
+        return "## Mistakes\n\nNone."
+    rows = [
+        [
+            _escape(report.names[index]),
+            _escape(report.classes[report.labels[index]]),
+            _escape(report.classes[report.predicted[index]]),
+            f"{report.confidences[index]:.3f}",
+        ]
+        for index in report.worst(_MISTAKES)
+    ]
+    table = _table(["Image", "True class", "Predicted", "Confidence"], rows, text_columns=3)
+    return (
+        f"## Mistakes\n\n{mistakes:,} of {_plural(report.metrics.images, 'image')}; "
+        f"the most confident ones first.\n\n{table}"
+    )
+
+
+def _training_section(training: TrainingSummary | None) -> str:
+    if training is None:
+        return ""
+    text = (
+        f"Trained for {_plural(training.epochs, 'epoch')}; the weights are those of epoch "
+        f"{training.best_epoch}, the best by {_code(training.monitor)}."
+    )
+    rows = [[_code(name), f"{value:.4f}"] for name, value in training.values.items()]
+    table = [_table(["History", f"Epoch {training.best_epoch}"], rows)] if rows else []
+    return "\n\n".join(["## Training", text, *table])
+
+
+def _fact_section(facts: Mapping[str, str]) -> str:
+    if not facts:
+        return ""
+    lines = [f"- **{_escape(name)}**: {_escape(text)}" for name, text in facts.items()]
+    return "## Data and model\n\n" + "\n".join(lines)
+
+
+def _problem_section(problems: Sequence[Problem]) -> str:
+    if not problems:
+        return ""
+    rows = [[_escape(problem.name), _escape(problem.reason)] for problem in problems[:_PROBLEMS]]
+    parts = [
+        f"## Left out\n\n{_plural(len(problems), 'image')} could not be used.",
+        _table(["Image", "Reason"], rows, text_columns=2),
+    ]
+    if len(problems) > _PROBLEMS:
+        parts.append(f"And {len(problems) - _PROBLEMS:,} more.")
+    return "\n\n".join(parts)
+
+
+def _picture(name: str) -> str:
+    return f"![{name.rpartition('.')[0]}]({name})"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """Sets a Markdown table whose source reads as a table too.
+
+    Args:
+        header: A heading for each column.
+        rows: Cells, each row as long as the header; already escaped.
+        text_columns: Number of columns, from the left, that hold text; numbers
+            follow, set to the right.
+    """
+    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
+    rules = [
+        "-" * width if index < text_columns else "-" * (width - 1) + ":"
+        for index, width in enumerate(widths)
+    ]
+    lines = [
+        [
+            cell.ljust(width) if index < text_columns else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in [header, rules, *rows]
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _escape(text: str) -> str:
+    """Makes a name from outside safe within a line or a cell of Markdown."""
+    return re.sub(r"([\\`*<|\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
