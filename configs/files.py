@@ -33,7 +33,9 @@ def read_config(name: str) -> dict[str, Any]:
     else:
         path = Path(name)
         if path.suffix not in {".yaml", ".yml"}:
-            raise ConfigError(unknown("config", name, config_names()) + " Or give a path to a .yaml.")
+            raise ConfigError(
+                unknown("config", name, config_names()) + " Or give a path to a .yaml."
+            )
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:

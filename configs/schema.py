@@ -40,7 +40,9 @@ def _as_mapping(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     pairs = [part.partition("=") for part in _split_commas(value)]
-    return {key.strip() if sign else "": (rest if sign else key).strip() for key, sign, rest in pairs}
+    return {
+        key.strip() if sign else "": (rest if sign else key).strip() for key, sign, rest in pairs
+    }
 
 
 def _as_weights(value: Any) -> Any:
@@ -132,6 +134,11 @@ class Branch(Settings):
         """The branch as written: `vgg16` or `vgg16:b`."""
         return f"{self.backbone}:{self.tag}" if self.tag else self.backbone
 
+    @property
+    def layer_name(self) -> str:
+        """The label as Keras takes it for a layer: `vgg16` or `vgg16_b`."""
+        return self.label.replace(":", "_")
+
 
 Branches = Annotated[list[Branch], BeforeValidator(_split_commas)]
 
@@ -140,7 +147,11 @@ class AugmentConfig(Settings):
     """How the augmented views of a training image are made."""
 
     rotation: float = Field(
-        10.0, ge=0, le=180, description="largest rotation to either side, in degrees", **flag("rotation")
+        10.0,
+        ge=0,
+        le=180,
+        description="largest rotation to either side, in degrees",
+        **flag("rotation"),
     )
     horizontal_flip: bool = Field(
         True, description="mirror every other view", **flag("horizontal-flip")
@@ -152,7 +163,7 @@ class DataConfig(Settings):
 
     root: Paths = Field(
         [],
-        description="image folder, .zip or .csv; several are read as one; none: drawn demo faces",
+        description="folder, .zip or .csv of images; several are read as one; none: drawn faces",
         **flag("data", metavar="PATH"),
     )
     labels: Path | None = Field(
@@ -162,11 +173,13 @@ class DataConfig(Settings):
     )
     source: str = Field(
         "auto",
-        description="how --data is laid out; auto looks at it (see below)",
+        description="how --data is laid out; auto looks at it; see below",
         **flag("source"),
     )
     classes: Names = Field(
-        [], description="classes to keep, in this order; none: all", **flag("classes", metavar="A,B,...")
+        [],
+        description="classes to keep, in this order; none: all",
+        **flag("classes", metavar="A,B,..."),
     )
     merge: Groups = Field(
         {},
@@ -192,6 +205,12 @@ class DataConfig(Settings):
         **flag("views"),
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> "DataConfig":
+        if self.labels is not None and not self.root:
+            raise ValueError(f"--labels {self.labels} needs --data, the images that it labels")
+        return self
+
 
 class ModelConfig(Settings):
     """Branches, their fusion and the head."""
@@ -207,14 +226,19 @@ class ModelConfig(Settings):
         description="imagenet, random or a file; for each branch: vgg16=FILE,densenet121=imagenet",
         **flag("weights", metavar="W"),
     )
-    fusion: str = Field(
+    fusion: Literal["pooled", "grid", "flat"] = Field(
         "pooled",
-        description="how feature maps are joined: pooled, grid or flat",
+        description="how feature maps are joined",
         **flag("fusion"),
+    )
+    standardize: bool = Field(
+        False,
+        description="scale each branch's features to mean 0 and deviation 1 over the training images",
+        **flag("standardize"),
     )
     head: Part = Field(
         Part(name="dense"),
-        description="what follows the fused map: dense, linear, conv; options as --model.head.OPTION",
+        description="what follows the fused map; see below",
         **flag("head", options={"initializer": "kernel_initializer"}),
     )
 
@@ -260,7 +284,9 @@ class TrainingConfig(Settings):
     epsilon: float = Field(
         1e-7, gt=0, description="Adam's guard against division by zero", **flag("epsilon")
     )
-    amsgrad: bool = Field(False, description="Adam's variant by Reddi et al. 2018", **flag("amsgrad"))
+    amsgrad: bool = Field(
+        False, description="Adam's variant by Reddi et al. 2018", **flag("amsgrad")
+    )
     monitor: Literal["val_accuracy", "val_loss"] = Field(
         "val_accuracy", description="what early stopping watches", **flag("monitor")
     )
@@ -276,14 +302,20 @@ class ExperimentConfig(Settings):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     seed: int = Field(
-        1, ge=0, lt=2**31, description="of every random choice: split, views, weights, order", **flag("seed")
+        1,
+        ge=0,
+        lt=2**31,
+        description="of every random choice: split, views, weights, order",
+        **flag("seed"),
     )
     plugins: Names = Field(
         [],
         description="modules or .py files that register parts of your own",
         **flag("plugins", metavar="MODULE,..."),
     )
-    output: Path = Field(Path("runs"), description="folder in which runs are kept", **flag("output"))
+    output: Path = Field(
+        Path("runs"), description="folder in which runs are kept", **flag("output")
+    )
     name: str | None = Field(
         None,
         pattern=r"^[\w.+-]+$",

@@ -37,15 +37,15 @@ def load_plugins(plugins: list[str]) -> None:
             ) from error
 
 
-def check_config(config: ExperimentConfig) -> None:
-    """Checks what the schema cannot know: names of parts, their options, their limits.
-
-    Raises:
-        ConfigError: With all mistakes, a line each.
-    """
-    mistakes = list(_mistakes(config))
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
+def find_mistakes(config: ExperimentConfig) -> list[str]:
+    """Returns what the schema cannot know to be wrong: names of parts, options, limits."""
+    mistakes = [
+        mistake for branch in config.model.branches for mistake in _branch_mistakes(branch, config)
+    ]
+    mistakes += _head_mistakes(config.model)
+    if config.data.source != "auto" and config.data.source not in SOURCES:
+        mistakes.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
+    return mistakes
 
 
 def _load_plugin(plugin: str) -> None:
@@ -65,14 +65,6 @@ def _load_plugin(plugin: str) -> None:
     except BaseException:
         del sys.modules[path.stem]
         raise
-
-
-def _mistakes(config: ExperimentConfig) -> Iterator[str]:
-    for branch in config.model.branches:
-        yield from _branch_mistakes(branch, config)
-    yield from _head_mistakes(config.model)
-    if config.data.source != "auto" and config.data.source not in SOURCES:
-        yield unknown("source", config.data.source, ["auto", *SOURCES.names()])
 
 
 def _branch_mistakes(branch: Branch, config: ExperimentConfig) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What all commands share: settings from YAML and flags, errors in a line, a quiet start."""
 
+import copy
 import logging
 import os
 import sys
@@ -13,13 +14,11 @@ from configs.errors import ConfigError, UserError
 from configs.files import config_names, read_config, write_config
 from configs.mistakes import describe
 from configs.schema import ExperimentConfig
-from ensemble.checks import check_config, load_plugins
+from ensemble.checks import find_mistakes, load_plugins
 from ensemble.flags import SettingsParser
 
 
-def read_experiment(
-    argv: Sequence[str] | None, *, prog: str, description: str
-) -> ExperimentConfig:
+def read_experiment(argv: Sequence[str] | None, *, prog: str, description: str) -> ExperimentConfig:
     """Reads an experiment's settings: defaults, then `--config`, then flags.
 
     Raises:
@@ -37,11 +36,9 @@ def read_experiment(
     )
     args, settings = parser.parse_settings(argv)
     values = read_config(args.config) if args.config else {}
-    for path, text in settings.items():
-        _put(values, path.split("."), text)
+    for path, value in settings.items():
+        _put(values, path.split("."), value)
     config = _validate(values)
-    load_plugins(config.plugins)
-    check_config(config)
     if args.print_config:
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
         raise SystemExit(0)
@@ -87,7 +84,7 @@ def load_backend() -> None:
         ) from error
 
 
-def _put(values: dict[str, Any], path: Sequence[str], text: str) -> None:
+def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     """Sets a value at a dotted path; a part's bare name makes room for its options."""
     *sections, leaf = path
     for section in sections:
@@ -96,14 +93,39 @@ def _put(values: dict[str, Any], path: Sequence[str], text: str) -> None:
             inner = {} if inner is None else {"name": inner}
             values[section] = inner
         values = inner
-    values[leaf] = text
+    values[leaf] = value
 
 
 def _validate(values: dict[str, Any]) -> ExperimentConfig:
+    """Reads settings and holds them against the registered parts; tells all mistakes at once."""
     try:
-        return ExperimentConfig.model_validate(values)
+        config, mistakes = ExperimentConfig.model_validate(values), []
     except ValidationError as error:
-        raise ConfigError("\n".join(describe(error, ExperimentConfig))) from error
+        mistakes = list(describe(error, ExperimentConfig))
+        try:
+            config = ExperimentConfig.model_validate(_without(values, error))
+        except ValidationError:
+            raise ConfigError("\n".join(mistakes)) from error
+    load_plugins(config.plugins)
+    mistakes += find_mistakes(config)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return config
+
+
+def _without(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """Returns settings without those that are wrong, so that the rest can be checked too."""
+    kept = copy.deepcopy(values)
+    for mistake in error.errors():
+        place = kept
+        *sections, leaf = mistake["loc"]
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                leaf = section
+                break
+            place = place[section]
+        place.pop(leaf, None)
+    return kept
 
 
 @contextmanager

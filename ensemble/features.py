@@ -1,6 +1,7 @@
 """Features of frozen branches: each branch sees each view of each image once."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -9,7 +10,7 @@ from ensemble.datasets.loading import Split
 from ensemble.pipeline import stream
 from ensemble.progress import progress_bar
 
-Features = dict[str, np.ndarray]
+Features = dict[str, np.ndarray]  # branch label to shape (views, images, h, w, c)
 View = Callable[[np.ndarray, Sequence[bytes], int], np.ndarray]
 
 _BATCH = 64  # images at a time; larger ones are no faster on a CPU
@@ -54,58 +55,61 @@ def extract(
     return features
 
 
+@dataclass(frozen=True, eq=False)
+class LabelledFeatures:
+    """Features with what a training needs beside them.
+
+    Args:
+        inputs: Input name to values of shape `(views, images, ...)`.
+        labels: Class numbers, shape `(images,)`.
+        weights: What an image counts in the loss, shape `(images,)`.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    labels: np.ndarray
+    weights: np.ndarray
+
+
 class ViewBatches(keras.utils.PyDataset):
-    """Shuffled batches that take one view of each image, anew in every epoch.
+    """Batches that take one view of each image, shuffled and drawn anew in every epoch.
 
     The order and the views of an epoch are a function of the seed and the
     epoch's number alone, on every backend.
 
     Args:
-        inputs: Input name to values of shape `(views, images, ...)`.
-        labels: Class numbers, shape `(images,)`.
-        weights: Weight of each image in the loss, shape `(images,)`.
+        data: What to take batches of.
         batch_size: Images in a batch; the last one may be smaller.
-        seed: Of order and views; None: in order, the first view alone.
+        seed: Of order and views; None: in order, and always the first view.
     """
 
-    def __init__(
-        self,
-        inputs: Mapping[str, np.ndarray],
-        labels: np.ndarray,
-        weights: np.ndarray,
-        *,
-        batch_size: int,
-        seed: int | None,
-    ) -> None:
+    def __init__(self, data: LabelledFeatures, *, batch_size: int, seed: int | None = None) -> None:
         super().__init__()
-        self._inputs = inputs
-        self._labels = labels
-        self._weights = weights
+        self._data = data
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = 0
         self._draw()
 
     def __len__(self) -> int:
-        return -(-len(self._labels) // self._batch_size)
+        return -(-len(self._data.labels) // self._batch_size)
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
         rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         views = self._views[rows]
-        inputs = {name: values[views, rows] for name, values in self._inputs.items()}
-        return inputs, self._labels[rows], self._weights[rows]
+        inputs = {name: values[views, rows] for name, values in self._data.inputs.items()}
+        return inputs, self._data.labels[rows], self._data.weights[rows]
 
     def on_epoch_end(self) -> None:
         self._epoch += 1
         self._draw()
 
     def _draw(self) -> None:
-        images = len(self._labels)
+        images = len(self._data.labels)
         if self._seed is None:
             self._order = np.arange(images)
             self._views = np.zeros(images, "int64")
             return
         generator = np.random.default_rng([self._seed, self._epoch])
         self._order = generator.permutation(images)
-        views = len(next(iter(self._inputs.values())))
+        views = len(next(iter(self._data.inputs.values())))
         self._views = generator.integers(views, size=images)

@@ -8,6 +8,7 @@ import types
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -77,10 +78,10 @@ class SettingsParser(Parser):
     def __init__(self, schema: type[BaseModel], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._part_paths: list[str] = []
-        self._add(schema, self.add_argument_group("run"))
+        self._add(schema)
 
-    def parse_settings(self, argv: Sequence[str] | None) -> tuple[Any, dict[str, str]]:
-        """Returns the other arguments, and the settings: dotted path to raw text.
+    def parse_settings(self, argv: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
+        """Returns the other arguments, and the settings: dotted path to text or value.
 
         Raises:
             ConfigError: If a flag is unknown or has no value.
@@ -96,14 +97,15 @@ class SettingsParser(Parser):
     def format_help(self) -> str:
         return f"{super().format_help()}\n{_parts_help()}"
 
-    def _add(self, schema: type[BaseModel], group: Any, prefix: str = "") -> None:
+    def _add(self, schema: type[BaseModel], prefix: str = "") -> None:
+        title = prefix.removesuffix(".") or "run"
+        group = self.add_argument_group(title, (schema.__doc__ or "").splitlines()[0])
+        for name, info in schema.model_fields.items():
+            if not _is_section(info):
+                self._add_leaf(f"{prefix}{name}", info, group)
         for name, info in schema.model_fields.items():
             if _is_section(info):
-                title = f"{prefix}{name}"
-                text = (info.annotation.__doc__ or "").splitlines()[0]
-                self._add(info.annotation, self.add_argument_group(title, text), f"{title}.")
-            else:
-                self._add_leaf(f"{prefix}{name}", info, group)
+                self._add(info.annotation, f"{prefix}{name}.")
 
     def _add_leaf(self, path: str, info: FieldInfo, group: Any) -> None:
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
@@ -129,7 +131,7 @@ class SettingsParser(Parser):
         if info.annotation is Part:
             self._part_paths.append(path)
 
-    def _options(self, words: list[str]) -> Iterator[tuple[str, str]]:
+    def _options(self, words: list[str]) -> Iterator[tuple[str, Any]]:
         while words:
             word = words.pop(0)
             flag, has_value, value = word.partition("=")
@@ -139,7 +141,7 @@ class SettingsParser(Parser):
                 if not words or words[0].startswith("--"):
                     self.error(f"argument {flag}: expected a value")
                 value = words.pop(0)
-            yield flag.removeprefix("--"), value
+            yield flag.removeprefix("--"), yaml.safe_load(value)
 
 
 def _is_section(info: FieldInfo) -> bool:
@@ -153,7 +155,7 @@ def _metavar(info: FieldInfo) -> str:
         return "{" + ",".join(get_args(kind)) + "}"
     if get_origin(kind) in {Union, types.UnionType}:
         kind = get_args(kind)[0]
-    names = {bool: "[true|false]", int: "N", float: "X"}
+    names = {bool: "true|false", int: "N", float: "X"}
     return names.get(kind, "NAME") if isinstance(kind, type) else "NAME"
 
 
@@ -171,7 +173,8 @@ def _parts_help() -> str:
     heads = (
         f"  {spec.name:<14}{spec.summary}\n{'':<16}"
         + " ".join(
-            f"{name}={info.default}" for name, info in options_model(spec.build).model_fields.items()
+            f"{name}={info.default}"
+            for name, info in options_model(spec.build).model_fields.items()
         )
         for spec in HEADS
     )

@@ -8,7 +8,8 @@ is stored for a branch, so it depends on no other branch.
 from collections.abc import Mapping
 from typing import Literal
 
-from keras import KerasTensor, layers
+import numpy as np
+from keras import KerasTensor, Model, layers
 
 from ensemble.layers import AreaPooling
 
@@ -43,6 +44,31 @@ def join_maps(maps: Mapping[str, KerasTensor], fusion: Fusion) -> KerasTensor:
     return layers.Concatenate(name="fusion")(aligned) if len(aligned) > 1 else aligned[0]
 
 
+def scale_maps(maps: Mapping[str, KerasTensor]) -> dict[str, KerasTensor]:
+    """Puts a standardization in front of the fusion, so that no branch drowns another.
+
+    Backbones leave features of unlike size. The layers do nothing until
+    `adapt_scales` has measured the training features.
+    """
+    return {
+        label: layers.Normalization(axis=-1, name=_scale_name(label))(feature_map)
+        for label, feature_map in maps.items()
+    }
+
+
+def adapt_scales(classifier: Model, features: Mapping[str, np.ndarray]) -> None:
+    """Sets a classifier's standardization to mean 0 and deviation 1 of each channel.
+
+    Args:
+        classifier: One built with standardization; else nothing happens.
+        features: Branch label to values of shape `(..., h, w, c)`.
+    """
+    names = {layer.name for layer in classifier.layers}
+    for label, values in features.items():
+        if _scale_name(label) in names:
+            classifier.get_layer(_scale_name(label)).adapt(values.reshape(-1, *values.shape[-3:]))
+
+
 def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
     """Averages feature maps down to the smallest grid among them.
 
@@ -65,6 +91,8 @@ def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
 
 
 def _flat(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
-    return [
-        layers.Reshape((1, 1, m.shape[1] * m.shape[2] * m.shape[3]))(m) for m in maps.values()
-    ]
+    return [layers.Reshape((1, 1, m.shape[1] * m.shape[2] * m.shape[3]))(m) for m in maps.values()]
+
+
+def _scale_name(label: str) -> str:
+    return f"{label.replace(':', '_')}_scale"

@@ -11,7 +11,7 @@ from branches.builder import build_branch, freeze
 from branches.registry import ImageShape
 from configs.errors import RunError
 from configs.schema import Branch
-from ensemble.fusion import Fusion, join_maps, reduce_map
+from ensemble.fusion import Fusion, join_maps, reduce_map, scale_maps
 from ensemble.layers import ClassProbabilities
 from heads.builder import build_head
 
@@ -65,6 +65,7 @@ def build_model(
     image_size: int = 96,
     weights: str | Mapping[str, str] = "imagenet",
     fusion: Fusion = "pooled",
+    standardize: bool = False,
     head: str = "dense",
     head_options: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -77,6 +78,7 @@ def build_model(
         image_size: Height and width in pixels.
         weights: For all branches, or by branch label; see `branches.build_branch`.
         fusion: "pooled", "grid" or "flat".
+        standardize: As in `build_classifier`.
         head: A registered head.
         head_options: The head's own options.
         seed: Decides random branch weights. The head's first weights follow
@@ -102,6 +104,7 @@ def build_model(
         feature_shapes(extractor),
         classes=classes,
         fusion=fusion,
+        standardize=standardize,
         head=head,
         head_options=head_options,
     )
@@ -148,6 +151,7 @@ def build_classifier(
     *,
     classes: Sequence[str],
     fusion: Fusion = "pooled",
+    standardize: bool = False,
     head: str = "dense",
     head_options: Mapping[str, Any] | None = None,
 ) -> keras.Model:
@@ -157,6 +161,8 @@ def build_classifier(
         shapes: Branch label to the `(h, w, c)` of its reduced map.
         classes: Class names, in the order of the probabilities.
         fusion: As in `build_extractor`.
+        standardize: Whether each branch's features are scaled before they are
+            joined; see `ensemble.fusion.adapt_scales`.
         head: A registered head.
         head_options: The head's own options.
 
@@ -164,7 +170,8 @@ def build_classifier(
         A model from `{label: (batch, h, w, c)}` to `(batch, num_classes)`.
     """
     maps = {label: keras.Input(shape, name=label) for label, shape in shapes.items()}
-    features = build_head(head, join_maps(maps, fusion), **(head_options or {}))
+    scaled = scale_maps(maps) if standardize else maps
+    features = build_head(head, join_maps(scaled, fusion), **(head_options or {}))
     logits = keras.layers.Dense(len(classes), name="logits")(features)
     probabilities = ClassProbabilities(classes, name="probabilities")(logits)
     return keras.Model(maps, probabilities, name="classifier")

@@ -82,9 +82,7 @@ def read_image(split: Split, index: int, image_size: int) -> np.ndarray:
         raise DataError(f"{name} can no longer be read ({_reason(error)}).") from error
 
 
-def stream(
-    split: Split, image_size: int, *, batch_size: int
-) -> Iterator[tuple[slice, np.ndarray]]:
+def stream(split: Split, image_size: int, *, batch_size: int) -> Iterator[tuple[slice, np.ndarray]]:
     """Yields a split's images in order, in batches, decoded ahead.
 
     Memory does not grow with the number of images.

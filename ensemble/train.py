@@ -18,7 +18,7 @@ def _train(argv: Sequence[str] | None) -> None:
         description="Train branches, fused into one shared head. One branch is a baseline.",
     )
     load_backend()
-    from ensemble.training import fit
+    from ensemble.experiment import fit
 
     print(fit(config).summary())
 

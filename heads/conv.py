@@ -17,6 +17,7 @@ def conv(
     activation: Activation = "relu",
     kernel_initializer: Initializer = "he_normal",
     batch_norm: bool = True,
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
 ) -> "KerasTensor":
     """Conv2D 3x3, BatchNorm, activation, global average, Dropout."""
@@ -24,7 +25,7 @@ def conv(
 
     x = layers.Conv2D(filters, 3, padding="same", kernel_initializer=kernel_initializer)(features)
     if batch_norm:
-        x = layers.BatchNormalization()(x)
+        x = layers.BatchNormalization(momentum=momentum)(x)
     x = layers.Activation(activation)(x)
     x = layers.GlobalAveragePooling2D()(x)
     return layers.Dropout(dropout)(x) if dropout else x

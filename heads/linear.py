@@ -14,6 +14,7 @@ def linear(
     features: "KerasTensor",
     *,
     batch_norm: bool = True,
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> "KerasTensor":
     """Flatten and BatchNorm, which brings features of unlike scale to one."""
@@ -21,7 +22,7 @@ def linear(
 
     x = layers.Flatten()(features)
     if batch_norm:
-        x = layers.BatchNormalization()(x)
+        x = layers.BatchNormalization(momentum=momentum)(x)
     return layers.Dropout(dropout)(x) if dropout else x
 
 

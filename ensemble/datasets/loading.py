@@ -54,6 +54,35 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
+class Labelled:
+    """Labelled images as the data gives them.
+
+    Args:
+        name: A short name for run folders.
+        classes: Names of the classes; a label is a place in it.
+        rows: All images.
+        parts: The split of each image, shape `(n,)`: "train" where the data does not say.
+        problems: Images and rows that are left out, and why.
+        notes: Lines for the screen: what was joined or ignored.
+        synthetic: Whether the images are drawn, not photographed.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    rows: Split
+    parts: np.ndarray
+    problems: list[Problem]
+    notes: list[str]
+    synthetic: bool
+
+    def select(self, part: str) -> Split:
+        """Returns the images of "train", "validation" or "test", or "all" of them."""
+        if part == "all":
+            return self.rows
+        return self.rows.select(np.flatnonzero(self.parts == part))
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """What is trained on and evaluated.
 
@@ -106,6 +135,43 @@ def load_dataset(
         ConfigError: If there is no source of that name.
         DataError: If the data cannot be found, read, labelled or split.
     """
+    labelled = load_labelled(location, source=source, classes=classes, merge=merge)
+    rows, parts, names = labelled.rows, labelled.parts, labelled.classes
+    notes = list(labelled.notes)
+
+    _refuse_crossing_groups(rows, parts)
+    _refuse_untrainable(rows, parts, names)
+    if "validation" not in parts:
+        parts = _draw(rows, parts, validation_fraction, seed)
+        notes.append(f"{np.sum(parts == 'validation')} training images are drawn for validation")
+    notes += _note_absent(rows, parts, names)
+
+    train, validation, test = (
+        rows.select(np.flatnonzero(parts == part)) for part in ("train", "validation", "test")
+    )
+    return Dataset(
+        labelled.name,
+        names,
+        train,
+        validation,
+        test if len(test) else None,
+        labelled.problems,
+        notes,
+        labelled.synthetic,
+    )
+
+
+def load_labelled(
+    location: Location,
+    *,
+    source: str = "auto",
+    classes: Sequence[str] = (),
+    merge: Mapping[str, Sequence[str]] | None = None,
+) -> Labelled:
+    """Finds images and labels and decides on the classes, without splitting them.
+
+    Takes and raises what `load_dataset` does.
+    """
     spec = _choose_source(location) if source == "auto" else SOURCES.get(source)
     collection = spec.load(location)
     found = sorted(collection.records, key=lambda record: record.name)
@@ -114,26 +180,13 @@ def load_dataset(
 
     class_map = map_classes([record.label for record in found], classes=classes, merge=merge)
     rows, parts = _tabulate(collection.images, found, class_map)
-    notes = [*collection.notes, *class_map.notes, *_note_left_out(found, class_map)]
-
-    _refuse_crossing_groups(rows, parts)
-    _refuse_untrainable(rows, parts, class_map.names)
-    if "validation" not in parts:
-        parts = _draw(rows, parts, validation_fraction, seed)
-        notes.append(f"{np.sum(parts == 'validation')} training images are drawn for validation")
-    notes += _note_absent(rows, parts, class_map.names)
-
-    train, validation, test = (
-        rows.select(np.flatnonzero(parts == part)) for part in ("train", "validation", "test")
-    )
-    return Dataset(
+    return Labelled(
         _short_name(location, spec),
         class_map.names,
-        train,
-        validation,
-        test if len(test) else None,
+        rows,
+        parts,
         collection.problems,
-        notes,
+        [*collection.notes, *class_map.notes, *_note_left_out(found, class_map)],
         collection.synthetic,
     )
 

@@ -103,7 +103,7 @@ class DatasetSpec:
 
 
 SOURCES: Registry[DatasetSpec] = Registry(
-    "source", package="ensemble.datasets", machinery={"registry", "files", "loading"}
+    "source", package="ensemble.datasets", machinery={"registry", "files", "loading", "tables"}
 )
 
 

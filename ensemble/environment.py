@@ -1,0 +1,57 @@
+"""What a result depends on beside its settings: versions, device, code, command."""
+
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+
+_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-learn", "h5py")
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns versions, backend, devices, git commit and command line, ready for JSON."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": dict(_versions()),
+        "backend": keras.config.backend(),
+        "devices": list_devices(),
+        "git_commit": _git_commit(),
+        "command": sys.argv,
+    }
+
+
+def list_devices() -> list[str]:
+    """Returns the names of the devices that the backend sees, such as "gpu:0"; GPUs first."""
+    try:
+        return keras.distribution.list_devices("gpu") or keras.distribution.list_devices("cpu")
+    except (NotImplementedError, ValueError, RuntimeError):  # not every backend can tell
+        return []
+
+
+def _versions() -> list[tuple[str, str]]:
+    found = []
+    for package in ("multibranch-ensemble", *_PACKAGES):
+        try:
+            found.append((package, metadata.version(package)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """Returns the commit of this code, with "+" where it has been changed since."""
+    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

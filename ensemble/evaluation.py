@@ -1,0 +1,198 @@
+"""A model's answers on labelled images, judged and written down."""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from configs.errors import DataError, RunError
+from configs.schema import DataConfig
+from ensemble.datasets.loading import Dataset, Labelled, Split, load_dataset, load_labelled
+from ensemble.datasets.registry import Location, Problem
+from ensemble.metrics import measure
+from ensemble.model import MultiBranchModel
+from ensemble.pipeline import inspect, read_image, stream
+from ensemble.plots import MOST_ERRORS, plot_confusion, plot_errors, png
+from ensemble.progress import progress_bar
+from ensemble.report import Report, TrainingSummary
+from ensemble.run import Run
+
+_BATCH = 64  # images at a time
+PARTS = ("test", "validation", "train", "all")
+
+
+def read_dataset(config: DataConfig, seed: int) -> Dataset:
+    """Returns the dataset that settings describe, its splits drawn by the seed."""
+    return load_dataset(
+        Location(tuple(config.root), config.labels),
+        source=config.source,
+        classes=config.classes,
+        merge=config.merge,
+        validation_fraction=config.validation_fraction,
+        seed=seed,
+    )
+
+
+def judge(
+    subject: str,
+    classes: Sequence[str],
+    split: Split,
+    probabilities: np.ndarray,
+    *,
+    training_counts: Sequence[int],
+    training: TrainingSummary | None = None,
+    facts: Mapping[str, str] | None = None,
+    problems: Sequence[Problem] = (),
+) -> Report:
+    """Returns the report on a model's answers; every image of the split counts.
+
+    Args:
+        subject: What was judged on what.
+        classes: Class names.
+        split: The images.
+        probabilities: Shape `(images, num_classes)`.
+        training_counts: Training images of each class, for the majority baseline.
+        training: How the model was trained.
+        facts: Lines about data and model.
+        problems: Images that were left out, and why.
+    """
+    return Report(
+        subject=subject,
+        metrics=measure(split.labels, probabilities, classes, training_counts),
+        classes=classes,
+        names=split.names,
+        labels=split.labels,
+        probabilities=probabilities,
+        training=training,
+        facts=facts or {},
+        problems=problems,
+    )
+
+
+def evaluate_run(
+    run: Run,
+    location: Location | None = None,
+    *,
+    source: str = "auto",
+    merge: Mapping[str, Sequence[str]] | None = None,
+    part: str | None = None,
+) -> tuple[Report, str]:
+    """Judges a run's model on labelled images and writes the report into the run.
+
+    Args:
+        run: A finished run.
+        location: The images; None for those that the run was made with.
+        source: How they are laid out.
+        merge: New class to the classes it is made of; None: the run's own.
+        part: One of `PARTS`. None: for the run's own data the validation
+            images; for other data the test images, else the validation images,
+            else all.
+
+    Returns:
+        The report, and the name of its folder in the run.
+
+    Raises:
+        DataError: If the images cannot be had or lack the model's classes.
+        RunError: If the run is damaged.
+    """
+    config = run.config
+    ensemble = run.load_model()
+    if location is None:
+        dataset = read_dataset(config.data, config.seed)
+        name, part = dataset.name, part or "validation"
+        split = _part_of(dataset, part)
+    else:
+        labelled = load_labelled(
+            location,
+            source=source,
+            classes=ensemble.classes,
+            merge=config.data.merge if merge is None else merge,
+        )
+        name, part = labelled.name, part or _best_part(labelled)
+        split = labelled.select(part)
+    if not len(split):
+        raise DataError(f"{name} has no {part} images. Choose another --split or leave it out.")
+
+    inspection = inspect(split, ensemble.image_size)
+    if not len(inspection.readable):
+        raise DataError(f"None of the {len(split)} images of {name}, {part}, can be read.")
+    report = judge(
+        f"{run.name} on {name}, {part}",
+        ensemble.classes,
+        inspection.readable,
+        predict_split(ensemble, inspection.readable),
+        training_counts=_training_counts(run, ensemble.classes),
+        problems=inspection.problems,
+    )
+    folder = f"evaluations/{name}-{part}"
+    write_report(run, report, inspection.readable, ensemble.image_size, folder)
+    return report, folder
+
+
+def predict_split(ensemble: MultiBranchModel, split: Split) -> np.ndarray:
+    """Returns the composed model's probabilities, shape `(images, num_classes)`."""
+    batches = []
+    with progress_bar("Evaluating", len(split)) as bar:
+        for _, images in stream(split, ensemble.image_size, batch_size=_BATCH):
+            batches.append(ensemble.model.predict_on_batch(images.astype("float32")))
+            bar.update(len(images))
+    return np.concatenate(batches)
+
+
+def write_report(
+    run: Run, report: Report, split: Split, image_size: int, folder: str = "."
+) -> None:
+    """Writes a report into a run: JSON, Markdown, CSV and pictures.
+
+    Args:
+        run: The run.
+        report: What to write.
+        split: The images that were judged, for pictures of the worst mistakes.
+        image_size: Height and width of those pictures, in pixels.
+        folder: Relative to the run's folder.
+    """
+    worst = report.worst(MOST_ERRORS)
+    pictures = {
+        "confusion.png": plot_confusion(
+            report.metrics.confusion, report.classes, f"Confusion: {report.subject}"
+        ),
+        "errors.png": plot_errors(
+            [read_image(split, index, image_size) for index in worst],
+            [report.classes[report.labels[index]] for index in worst],
+            [report.classes[report.predicted[index]] for index in worst],
+            [float(report.confidences[index]) for index in worst],
+            f"Most confident mistakes: {report.subject}",
+        ),
+    }
+    for name, figure in pictures.items():
+        run.write(f"{folder}/{name}", png(figure))
+    shown = [*(["curves.png"] if report.training else []), *pictures]
+    run.write(f"{folder}/confusion.csv", report.confusion_csv())
+    run.write(f"{folder}/predictions.csv", report.predictions_csv())
+    run.write(f"{folder}/report.json", report.as_json())
+    run.write(f"{folder}/report.md", report.as_markdown(shown))
+
+
+def _part_of(dataset: Dataset, part: str) -> Split:
+    if part == "all":
+        raise DataError("A run's own data has train, validation and test images. Choose one split.")
+    split = getattr(dataset, part)
+    if split is None:
+        raise DataError(f"{dataset.name} has no {part} images. Choose another --split.")
+    return split
+
+
+def _best_part(labelled: Labelled) -> str:
+    return next((part for part in ("test", "validation") if part in labelled.parts), "all")
+
+
+def _training_counts(run: Run, classes: Sequence[str]) -> list[int]:
+    path = run.folder / "split.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [row["label"] for row in csv.DictReader(file) if row["split"] == "train"]
+    except (OSError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}).") from error
+    counts = Counter(rows)
+    return [counts[name] for name in classes]

@@ -1,0 +1,162 @@
+"""A run: one folder with everything that made a result and everything that came of it."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from configs.errors import RunError
+from configs.files import read_config, write_config
+from configs.schema import ExperimentConfig
+
+if TYPE_CHECKING:
+    from ensemble.model import MultiBranchModel
+
+
+class Run:
+    """A run's folder. Files in it appear whole or not at all.
+
+    Args:
+        folder: An existing folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def create(cls, config: ExperimentConfig, title: str) -> "Run":
+        """Makes a new folder below `config.output` and writes the settings into it.
+
+        Args:
+            config: Settings; their name, or `title` and the time, names the folder.
+            title: Such as "demo-vgg16+densenet121".
+
+        Raises:
+            RunError: If the name is taken or the folder cannot be written.
+        """
+        folder = config.output / (config.name or f"{title}-{datetime.now():%Y%m%d-%H%M%S}")
+        cls.refuse_taken(config)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(
+                f"The run folder {folder} cannot be made ({error.strerror}). "
+                "Choose another --output or --name."
+            ) from error
+        run = cls(folder)
+        settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
+        run.write("config.yaml", write_config(settings))
+        return run
+
+    @staticmethod
+    def refuse_taken(config: ExperimentConfig) -> None:
+        """Checks that the name asked for is free, before the long work begins.
+
+        Raises:
+            RunError: If a folder of that name is there.
+        """
+        folder = config.output / config.name if config.name else None
+        if folder and folder.exists():
+            raise RunError(
+                f"{folder} is there already. Choose another --name or remove that folder."
+            )
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """Opens a finished run.
+
+        Raises:
+            RunError: If the folder holds no finished run.
+        """
+        run = cls(folder)
+        missing = [
+            name for name in ("config.yaml", "model.keras") if not (run.folder / name).is_file()
+        ]
+        if missing:
+            raise RunError(
+                f"{folder} is no finished run: it has no {' and no '.join(missing)}. "
+                "Name a folder that ensemble.train has written, such as runs/NAME."
+            )
+        return run
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def config(self) -> ExperimentConfig:
+        """The settings that made the run.
+
+        Raises:
+            RunError: If they are damaged.
+        """
+        path = self.folder / "config.yaml"
+        try:
+            return ExperimentConfig.model_validate(read_config(str(path)))
+        except ValidationError as error:
+            raise RunError(f"{path} no longer holds valid settings: {error}.") from error
+
+    def load_model(self) -> "MultiBranchModel":
+        """Loads the trained ensemble in Keras's safe mode.
+
+        Raises:
+            RunError: If the file is missing or damaged.
+        """
+        from ensemble.model import MultiBranchModel
+
+        return MultiBranchModel.load(self.folder / "model.keras")
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Writes a file of the run and returns its path.
+
+        Raises:
+            RunError: If it cannot be written, a full disk included.
+        """
+        data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        return self.save(name, lambda path: path.write_bytes(data))
+
+    def save(self, name: str, write: Callable[[Path], object]) -> Path:
+        """Has `write` make a file beside its final place, then moves it there.
+
+        Args:
+            name: Of the final file, relative to the run's folder.
+            write: Gets a path with the same ending and writes that file.
+
+        Raises:
+            RunError: If it cannot be written, a full disk included.
+        """
+        path = self.folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+                part = Path(folder) / path.name
+                write(part)
+                with part.open("rb") as file:
+                    os.fsync(file.fileno())
+                part.replace(path)
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot be written ({error.strerror or error}). "
+                "Free some space or choose another --output."
+            ) from error
+        return path
+
+    @contextmanager
+    def logging(self) -> Iterator[None]:
+        """Keeps the package's messages in `log.txt` for the length of a `with` block."""
+        handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger = logging.getLogger("ensemble")
+        logger.addHandler(handler)
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            handler.close()

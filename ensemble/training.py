@@ -1,0 +1,130 @@
+"""Training of a classifier on stored features: batches, optimizer, early stopping."""
+
+import csv
+import io
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from configs.schema import TrainingConfig
+from ensemble.features import LabelledFeatures, ViewBatches
+from ensemble.fusion import adapt_scales
+from ensemble.progress import progress_bar
+from ensemble.report import TrainingSummary
+
+log = logging.getLogger(__name__)
+
+_VALIDATION_BATCH = 256  # no gradient is taken, so only the speed depends on it
+
+
+@dataclass(frozen=True)
+class History:
+    """What each epoch came to.
+
+    Args:
+        epochs: Name such as "val_accuracy" to one value for each epoch.
+        best_epoch: The epoch whose weights were kept, counted from 1.
+        monitor: What chose it.
+    """
+
+    epochs: Mapping[str, Sequence[float]]
+    best_epoch: int
+    monitor: str
+
+    def as_csv(self) -> str:
+        """Returns one row for each epoch."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["epoch", *self.epochs])
+        rows = zip(*self.epochs.values(), strict=True)
+        writer.writerows([epoch, *values] for epoch, values in enumerate(rows, start=1))
+        return text.getvalue()
+
+    def summary(self) -> TrainingSummary:
+        """Returns the best epoch's values."""
+        best = {name: values[self.best_epoch - 1] for name, values in self.epochs.items()}
+        return TrainingSummary(len(self.epochs["loss"]), self.best_epoch, self.monitor, best)
+
+
+def train_classifier(
+    classifier: keras.Model,
+    train: LabelledFeatures,
+    validation: LabelledFeatures,
+    config: TrainingConfig,
+    *,
+    seed: int,
+) -> History:
+    """Trains a classifier on stored features, with early stopping.
+
+    The best epoch's weights are in the classifier when it returns, and so in
+    every model composed of it.
+
+    Args:
+        classifier: From `build_classifier`.
+        train: What is learned from; one view of each image is drawn an epoch.
+        validation: What early stopping watches.
+        config: Optimizer, epochs and early stopping.
+        seed: Of the data's order and the choice of views.
+    """
+    adapt_scales(classifier, train.inputs)
+    classifier.compile(
+        optimizer=keras.optimizers.Adam(
+            learning_rate=config.learning_rate,
+            beta_1=config.beta_1,
+            beta_2=config.beta_2,
+            epsilon=config.epsilon,
+            amsgrad=config.amsgrad,
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )
+    stopping = keras.callbacks.EarlyStopping(
+        config.monitor, patience=config.patience, restore_best_weights=True
+    )
+    telling = _EpochTeller(images=len(train.labels))
+    history = classifier.fit(
+        ViewBatches(train, batch_size=config.batch_size, seed=seed),
+        validation_data=ViewBatches(validation, batch_size=_VALIDATION_BATCH),
+        epochs=config.epochs,
+        callbacks=[stopping, telling],
+        shuffle=False,  # the batches have an order of their own, the same on every backend
+        verbose=0,
+    )
+    epochs = {**history.history, "seconds": telling.seconds}
+    return History(epochs, stopping.best_epoch + 1, config.monitor)
+
+
+def predict_features(classifier: keras.Model, data: LabelledFeatures) -> np.ndarray:
+    """Returns the probabilities of the first view, shape `(images, num_classes)`."""
+    batches = ViewBatches(data, batch_size=_VALIDATION_BATCH)
+    return classifier.predict(batches, verbose=0)
+
+
+class _EpochTeller(keras.callbacks.Callback):
+    """Tells of every epoch: in the log, and on a bar where somebody watches."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self._images = images
+        self.seconds: list[float] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._bar = progress_bar("Training", self.params["epochs"] * self._images)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.seconds.append(round(time.perf_counter() - self._start, 3))
+        told = ", ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
+        log.info("epoch %d of %d: %s", epoch + 1, self.params["epochs"], told)
+        self._bar.set_postfix_str(f"epoch {epoch + 1}, {told}")
+        self._bar.update(self._images)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._bar.close()
