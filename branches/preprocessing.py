@@ -33,9 +33,11 @@ class ImageNetPreprocessing(keras.layers.Layer):
 
     def call(self, images: KerasTensor) -> KerasTensor:
         if self.scaling == "caffe":
-            return ops.flip(images, axis=-1) - np.float32(_CAFFE_MEAN)
+            return ops.flip(images, axis=-1) - np.array(_CAFFE_MEAN, np.float32)
         if self.scaling == "torch":
-            return (images / 255.0 - np.float32(_TORCH_MEAN)) / np.float32(_TORCH_STD)
+            return (images / 255.0 - np.array(_TORCH_MEAN, np.float32)) / np.array(
+                _TORCH_STD, np.float32
+            )
         if self.scaling == "tf":
             return images / 127.5 - 1.0
         return images

@@ -201,7 +201,7 @@ class DataConfig(Settings):
         4,
         ge=1,
         le=64,
-        description="views of each training image, the image itself included; one is drawn an epoch",
+        description="views of a training image, the image itself included; one is drawn an epoch",
         **flag("views"),
     )
 
@@ -216,7 +216,7 @@ class ModelConfig(Settings):
     """Branches, their fusion and the head."""
 
     branches: Branches = Field(
-        ["vgg16", "densenet121"],  # type: ignore[arg-type]
+        ["vgg16", "densenet121"],
         min_length=1,
         description="backbones that look at the image; vgg16,vgg16:b uses one twice",
         **flag("branches", metavar="A,B,..."),
@@ -233,7 +233,7 @@ class ModelConfig(Settings):
     )
     standardize: bool = Field(
         False,
-        description="scale each branch's features to mean 0 and deviation 1 over the training images",
+        description="scale each branch's features to mean 0 and deviation 1 before they are joined",
         **flag("standardize"),
     )
     head: Part = Field(

@@ -1,0 +1,69 @@
+"""Composes branches and a head into an ensemble, trains it and judges it.
+
+Everything exported here loads Keras on first use, and not before.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from configs.schema import ExperimentConfig
+    from ensemble.datasets.loading import Dataset, load_dataset
+    from ensemble.datasets.registry import Location
+    from ensemble.evaluation import evaluate_run
+    from ensemble.experiment import FitResult, fit
+    from ensemble.features import extract
+    from ensemble.model import (
+        MultiBranchModel,
+        build_classifier,
+        build_extractor,
+        build_model,
+        compose,
+    )
+    from ensemble.report import Report
+    from ensemble.run import Run
+    from ensemble.training import train_classifier
+
+_HOME = {
+    "Dataset": "ensemble.datasets.loading",
+    "ExperimentConfig": "configs.schema",
+    "FitResult": "ensemble.experiment",
+    "Location": "ensemble.datasets.registry",
+    "MultiBranchModel": "ensemble.model",
+    "Report": "ensemble.report",
+    "Run": "ensemble.run",
+    "build_classifier": "ensemble.model",
+    "build_extractor": "ensemble.model",
+    "build_model": "ensemble.model",
+    "compose": "ensemble.model",
+    "evaluate_run": "ensemble.evaluation",
+    "extract": "ensemble.features",
+    "fit": "ensemble.experiment",
+    "load_dataset": "ensemble.datasets.loading",
+    "train_classifier": "ensemble.training",
+}
+
+__all__ = [
+    "Dataset",
+    "ExperimentConfig",
+    "FitResult",
+    "Location",
+    "MultiBranchModel",
+    "Report",
+    "Run",
+    "build_classifier",
+    "build_extractor",
+    "build_model",
+    "compose",
+    "evaluate_run",
+    "extract",
+    "fit",
+    "load_dataset",
+    "train_classifier",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ensemble' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

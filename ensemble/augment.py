@@ -64,7 +64,7 @@ def _transform(
     mirror = -1.0 if horizontal_flip and generator.random() < 0.5 else 1.0
     centre_y, centre_x = ((side - 1) / 2 for side in size)
     cos, sin = np.cos(angle), np.sin(angle)
-    return np.float32(
+    return np.array(
         [
             cos * mirror,
             -sin,
@@ -74,5 +74,6 @@ def _transform(
             centre_y - sin * mirror * centre_x - cos * centre_y,
             0,
             0,
-        ]
+        ],
+        np.float32,
     )

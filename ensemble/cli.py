@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from configs.errors import ConfigError, UserError
 from configs.files import config_names, read_config, write_config
@@ -16,6 +16,8 @@ from configs.mistakes import describe
 from configs.schema import ExperimentConfig
 from ensemble.checks import find_mistakes, load_plugins
 from ensemble.flags import SettingsParser
+
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def read_experiment(argv: Sequence[str] | None, *, prog: str, description: str) -> ExperimentConfig:
@@ -43,6 +45,18 @@ def read_experiment(argv: Sequence[str] | None, *, prog: str, description: str) 
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
         raise SystemExit(0)
     return config
+
+
+def read_section(schema: type[Section], values: dict[str, Any]) -> Section:
+    """Reads one section of the settings from the texts of flags.
+
+    Raises:
+        ConfigError: With every mistake in it.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(describe(error, schema))) from error
 
 
 def run_command(main: Callable[[], None]) -> int:
@@ -118,7 +132,7 @@ def _without(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
     kept = copy.deepcopy(values)
     for mistake in error.errors():
         place = kept
-        *sections, leaf = mistake["loc"]
+        *sections, leaf = map(str, mistake["loc"])
         for section in sections:
             if not isinstance(place.get(section), dict):
                 leaf = section

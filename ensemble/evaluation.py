@@ -19,7 +19,6 @@ from ensemble.report import Report, TrainingSummary
 from ensemble.run import Run
 
 _BATCH = 64  # images at a time
-PARTS = ("test", "validation", "train", "all")
 
 
 def read_dataset(config: DataConfig, seed: int) -> Dataset:
@@ -72,20 +71,17 @@ def judge(
 
 def evaluate_run(
     run: Run,
-    location: Location | None = None,
+    data: DataConfig | None = None,
     *,
-    source: str = "auto",
-    merge: Mapping[str, Sequence[str]] | None = None,
     part: str | None = None,
 ) -> tuple[Report, str]:
     """Judges a run's model on labelled images and writes the report into the run.
 
     Args:
         run: A finished run.
-        location: The images; None for those that the run was made with.
-        source: How they are laid out.
-        merge: New class to the classes it is made of; None: the run's own.
-        part: One of `PARTS`. None: for the run's own data the validation
+        data: Where the images are and which classes are joined; None for the
+            images that the run was made with.
+        part: "train", "validation", "test" or "all". None: for the run's own data the validation
             images; for other data the test images, else the validation images,
             else all.
 
@@ -98,16 +94,16 @@ def evaluate_run(
     """
     config = run.config
     ensemble = run.load_model()
-    if location is None:
+    if data is None:
         dataset = read_dataset(config.data, config.seed)
         name, part = dataset.name, part or "validation"
         split = _part_of(dataset, part)
     else:
         labelled = load_labelled(
-            location,
-            source=source,
+            Location(tuple(data.root), data.labels),
+            source=data.source,
             classes=ensemble.classes,
-            merge=config.data.merge if merge is None else merge,
+            merge=data.merge or config.data.merge,
         )
         name, part = labelled.name, part or _best_part(labelled)
         split = labelled.select(part)

@@ -131,10 +131,9 @@ def _build_extractor(config: ExperimentConfig, dataset: Dataset) -> tuple[keras.
         if not dataset.synthetic or set(weights.values()) != {"imagenet"}:
             raise
         log.warning(
-            "\n*** RANDOM WEIGHTS: the ImageNet weights cannot be had, and the demo goes on with\n"
-            "*** random ones. Its figures show that everything works, not what the branches can do.\n"
-            "*** Reason: %s\n",
-            str(error).split(" Three ways on")[0],
+            "\n*** RANDOM WEIGHTS: the demo goes on without ImageNet weights. Its figures show\n"
+            "*** that everything works, not what the branches can do. The reason:\n*** %s\n",
+            error,
         )
         return build(weights="random"), model.model_copy(update={"weights": "random"})
 

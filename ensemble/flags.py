@@ -100,15 +100,16 @@ class SettingsParser(Parser):
     def _add(self, schema: type[BaseModel], prefix: str = "") -> None:
         title = prefix.removesuffix(".") or "run"
         group = self.add_argument_group(title, (schema.__doc__ or "").splitlines()[0])
+        sections = {name: _section(info) for name, info in schema.model_fields.items()}
         for name, info in schema.model_fields.items():
-            if not _is_section(info):
+            if sections[name] is None:
                 self._add_leaf(f"{prefix}{name}", info, group)
-        for name, info in schema.model_fields.items():
-            if _is_section(info):
-                self._add(info.annotation, f"{prefix}{name}.")
+        for name, section in sections.items():
+            if section is not None:
+                self._add(section, f"{prefix}{name}.")
 
     def _add_leaf(self, path: str, info: FieldInfo, group: Any) -> None:
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        extra: Any = info.json_schema_extra or {}
         names = [f"--{extra['flag']}"] if "flag" in extra else []
         names += [f"--{path}"] if f"--{path}" not in names else []
         options: dict[str, Any] = {"nargs": "?", "const": "true"} if info.annotation is bool else {}
@@ -120,7 +121,7 @@ class SettingsParser(Parser):
             help=f"{info.description}{_default(info)}",
             **options,
         )
-        for flag, option in dict(extra.get("options", {})).items():
+        for flag, option in extra.get("options", {}).items():
             group.add_argument(
                 f"--{flag}",
                 dest=f"{_SETTING}{path}.{option}",
@@ -144,9 +145,11 @@ class SettingsParser(Parser):
             yield flag.removeprefix("--"), yaml.safe_load(value)
 
 
-def _is_section(info: FieldInfo) -> bool:
+def _section(info: FieldInfo) -> type[BaseModel] | None:
+    """Returns the schema of a field that has settings below it, None for a leaf."""
     kind = info.annotation
-    return isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Part
+    is_schema = isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Part
+    return kind if is_schema else None
 
 
 def _metavar(info: FieldInfo) -> str:

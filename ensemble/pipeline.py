@@ -54,7 +54,8 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
             decode(source, image_size)
         except (ImageError, OSError) as error:
             return Problem(name, _reason(error))
-        return hashlib.sha256(source).digest()
+        content = source if isinstance(source, bytes) else source.tobytes()
+        return hashlib.sha256(content).digest()
 
     found: list[bytes | Problem] = []
     with progress_bar(label, len(split)) as bar:

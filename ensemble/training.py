@@ -47,7 +47,11 @@ class History:
 
     def summary(self) -> TrainingSummary:
         """Returns the best epoch's values."""
-        best = {name: values[self.best_epoch - 1] for name, values in self.epochs.items()}
+        best = {
+            name: values[self.best_epoch - 1]
+            for name, values in self.epochs.items()
+            if name != "seconds"
+        }
         return TrainingSummary(len(self.epochs["loss"]), self.best_epoch, self.monitor, best)
 
 

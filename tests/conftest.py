@@ -1,9 +1,21 @@
-"""Fixtures shared by all tests."""
+"""Fixtures shared by all tests: a tiny branch, a tiny dataset, the real faces."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from branches.registry import BRANCHES, BranchSpec
+from configs.schema import ExperimentConfig
+from ensemble.cli import load_backend
+
+
+def pytest_configure() -> None:
+    load_backend()  # quietly, before a test module imports Keras
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +26,55 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real faces at {folder}; set ENSEMBLE_TEST_DATA to their folder")
     return folder
+
+
+def build_tiny(input_shape: tuple[int, int, int], **_: Any) -> Any:
+    """A backbone of one convolution, as quick as one can be."""
+    from keras import Input, Model, layers
+
+    image = Input(input_shape)
+    x = layers.Conv2D(8, 3, strides=2, activation="relu")(image)
+    x = layers.BatchNormalization()(x)
+    return Model(image, layers.Conv2D(12, 3, strides=2, activation="relu")(x), name="tiny_backbone")
+
+
+@pytest.fixture
+def tiny() -> Iterator[str]:
+    """The name of a registered branch that builds and runs in no time."""
+    spec = BranchSpec(
+        name="tiny", builder=build_tiny, preprocessing="tf", min_size=8, reference="none"
+    )
+    with BRANCHES.temporary(spec):
+        yield spec.name
+
+
+@pytest.fixture
+def shapes_folder(tmp_path: Path) -> Path:
+    """Class folders of 24 bright-left and 24 bright-right pictures, which anyone can tell apart."""
+    generator = np.random.default_rng(0)
+    for label, bright in (("left", slice(0, 12)), ("right", slice(12, 24))):
+        folder = tmp_path / "shapes" / label
+        folder.mkdir(parents=True)
+        for number in range(24):
+            pixels = generator.integers(0, 120, (24, 24, 3), dtype=np.uint8)
+            pixels[:, bright] += 100
+            Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return tmp_path / "shapes"
+
+
+@pytest.fixture
+def make_config(tiny: str, shapes_folder: Path, tmp_path: Path) -> Callable[..., ExperimentConfig]:
+    """Makes the settings of an experiment that takes a second."""
+
+    def make(**changes: dict[str, Any]) -> ExperimentConfig:
+        values: dict[str, Any] = {
+            "data": {"root": [shapes_folder], "image_size": 16, "views": 2},
+            "model": {"branches": [tiny], "weights": "random", "standardize": True},
+            "training": {"epochs": 4, "batch_size": 8},
+            "output": tmp_path / "runs",
+        }
+        for section, settings in changes.items():
+            values[section] = {**values.get(section, {}), **settings}
+        return ExperimentConfig.model_validate(values)
+
+    return make

@@ -1,0 +1,30 @@
+"""`ensemble COMMAND`, the same as `python -m ensemble.COMMAND`."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from configs.registry import unknown
+
+COMMANDS = {
+    "train": "train an ensemble or a baseline",
+    "evaluate": "judge a run on labelled images",
+    "branches": "list the branches",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command that the first argument names."""
+    command, *rest = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    if command in {"-h", "--help"}:
+        print("usage: ensemble COMMAND [--help | ...]\n")
+        print("\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items()))
+        return 0
+    if command not in COMMANDS:
+        print(f"error: {unknown('command', command, list(COMMANDS))}", file=sys.stderr)
+        return 2
+    return import_module(f"ensemble.{command}").main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

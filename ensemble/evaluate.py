@@ -1,0 +1,55 @@
+"""`python -m ensemble.evaluate`: judges a run's model on labelled images."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.schema import DataConfig
+from ensemble.checks import load_plugins
+from ensemble.cli import load_backend, read_section, run_command
+from ensemble.datasets.registry import SOURCES
+from ensemble.flags import Parser
+from ensemble.run import Run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Judges a run on its own validation images, or on other data with the same classes."""
+    return run_command(lambda: _evaluate(argv))
+
+
+def _evaluate(argv: Sequence[str] | None) -> None:
+    parser = Parser(
+        prog="python -m ensemble.evaluate",
+        description="Judge a run's model on labelled images; the report goes into the run.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder that ensemble.train wrote")
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        help="folder, .zip or .csv of images; several with commas; none: the run's own",
+    )
+    parser.add_argument("--labels", metavar="CSV", help="labels or votes for the images of --data")
+    parser.add_argument("--source", metavar="NAME", help="how --data is laid out (default: auto)")
+    parser.add_argument("--merge", metavar="NEW=A+B,...", help="classes of --data to be joined")
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test", "all"),
+        help="which images (default: the run's own validation images; of other data the test "
+        "images, else the validation images, else all)",
+    )
+    args = parser.parse_args(argv)
+    given = {"root": args.data, "labels": args.labels, "source": args.source, "merge": args.merge}
+    data = read_section(DataConfig, {key: text for key, text in given.items() if text is not None})
+    if data.source != "auto":
+        SOURCES.get(data.source)
+    run = Run.open(args.run)
+    load_plugins(run.config.plugins)
+    load_backend()
+    from ensemble.evaluation import evaluate_run
+
+    report, folder = evaluate_run(run, data if data.root else None, part=args.split)
+    print(f"{report.summary()}\n{run.folder / folder}/ holds report.md, confusion.png and more")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from configs.errors import RunError
+from ensemble.fusion import adapt_scales, align_maps
+from ensemble.layers import AreaPooling, overlaps
+from ensemble.model import MultiBranchModel, build_model, feature_shapes
+
+BACKBONES = ("vgg16", "densenet121", "resnet50", "inception_v3")
+FUSIONS = ("pooled", "grid", "flat")
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(1).uniform(0, 255, (5, 24, 24, 3)).astype("float32")
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("branches", [["tiny"], ["tiny", "tiny:b"]])
+def test_model_is_classifier_after_extractor(tiny, images, fusion, branches):
+    ensemble = build_model(branches, classes="ab", image_size=24, weights="random", fusion=fusion)
+
+    features = ensemble.extractor.predict(images, verbose=0)
+
+    np.testing.assert_array_equal(
+        ensemble.model.predict(images, verbose=0),
+        ensemble.classifier.predict(features, verbose=0),
+    )
+
+
+def test_saving_keeps_the_law_and_the_names(tiny, images, tmp_path):
+    ensemble = build_model(
+        ["tiny", "tiny:b"], classes=["b", "a"], image_size=24, weights="random", standardize=True
+    )
+    adapt_scales(ensemble.classifier, ensemble.extractor.predict(images, verbose=0))
+    ensemble.model.save(tmp_path / "model.keras")
+
+    loaded = MultiBranchModel.load(tmp_path / "model.keras")
+
+    features = loaded.extractor.predict(images, verbose=0)
+    expected = ensemble.model.predict(images, verbose=0)
+    np.testing.assert_allclose(loaded.model.predict(images, verbose=0), expected, atol=1e-6)
+    np.testing.assert_allclose(loaded.classifier.predict(features, verbose=0), expected, atol=1e-6)
+    assert loaded.classes == ("b", "a")
+    assert loaded.image_size == 24
+    assert feature_shapes(loaded.extractor) == feature_shapes(ensemble.extractor)
+
+
+def test_training_the_classifier_moves_the_model_and_leaves_the_extractor(tiny, images):
+    ensemble = build_model(["tiny"], classes="ab", image_size=24, weights="random")
+    extractor_before = [weight.copy() for weight in ensemble.extractor.get_weights()]
+    model_before = ensemble.model.predict(images, verbose=0)
+
+    features = ensemble.extractor.predict(images, verbose=0)
+    ensemble.classifier.compile("adam", "sparse_categorical_crossentropy")
+    ensemble.classifier.fit(features, np.array([0, 1, 0, 1, 0]), verbose=0)
+
+    assert not np.array_equal(ensemble.model.predict(images, verbose=0), model_before)
+    for before, after in zip(extractor_before, ensemble.extractor.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_branch_does_not_change_with_its_company(tiny, images):
+    alone = build_model(["tiny"], classes="ab", image_size=24, weights="random", seed=3)
+    beside = build_model(["tiny:b", "tiny"], classes="ab", image_size=24, weights="random", seed=3)
+
+    np.testing.assert_array_equal(
+        alone.extractor.predict(images, verbose=0)["tiny"],
+        beside.extractor.predict(images, verbose=0)["tiny"],
+    )
+
+
+def test_branches_are_concatenated_in_the_order_given(tiny, images):
+    ensemble = build_model(["tiny:b", "tiny"], classes="ab", image_size=24, weights="random")
+    features = ensemble.extractor.predict(images, verbose=0)
+    fused = keras.Model(ensemble.classifier.input, ensemble.classifier.get_layer("fusion").output)
+
+    np.testing.assert_array_equal(
+        fused.predict(features, verbose=0),
+        np.concatenate([features["tiny:b"], features["tiny"]], axis=-1),
+    )
+
+
+def test_standardized_features_have_mean_0_and_deviation_1(tiny, images):
+    ensemble = build_model(
+        ["tiny"], classes="ab", image_size=24, weights="random", standardize=True
+    )
+    features = ensemble.extractor.predict(images, verbose=0)
+    adapt_scales(ensemble.classifier, features)
+    scaled = keras.Model(
+        ensemble.classifier.input, ensemble.classifier.get_layer("tiny_scale").output
+    )
+
+    values = scaled.predict(features, verbose=0)[:, 0, 0]
+
+    alive = features["tiny"][:, 0, 0].std(axis=0) > 1e-3
+    assert alive.any()
+    np.testing.assert_allclose(values.mean(axis=0)[alive], 0, atol=1e-3)
+    np.testing.assert_allclose(values.std(axis=0)[alive], 1, atol=1e-2)
+
+
+@pytest.mark.parametrize(("cells", "new"), [(1, 1), (2, 1), (3, 2), (7, 5), (10, 8), (9, 9)])
+def test_area_pooling_keeps_the_mean(cells, new):
+    maps = np.random.default_rng(0).normal(size=(2, cells, cells, 3)).astype("float32")
+
+    small = keras.ops.convert_to_numpy(AreaPooling(new, new)(maps))
+
+    assert small.shape == (2, new, new, 3)
+    np.testing.assert_allclose(small.mean(axis=(1, 2)), maps.mean(axis=(1, 2)), atol=1e-5)
+
+
+def test_area_pooling_halves_as_average_pooling_does():
+    maps = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
+
+    np.testing.assert_allclose(
+        AreaPooling(3, 3)(maps), keras.layers.AveragePooling2D(2)(maps), atol=1e-6
+    )
+
+
+def test_overlaps_share_out_every_cell():
+    np.testing.assert_allclose(overlaps(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
+
+
+def test_maps_are_aligned_to_the_smallest_grid():
+    maps = {
+        "a": np.ones((1, 7, 7, 2), "float32"),
+        "b": np.ones((1, 5, 6, 3), "float32"),
+    }
+
+    assert [m.shape for m in align_maps(maps)] == [(1, 5, 6, 2), (1, 5, 6, 3)]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 half an archive"])
+def test_a_damaged_model_file_is_one_sentence(tmp_path, content):
+    path = tmp_path / "model.keras"
+    path.write_bytes(content)
+
+    with pytest.raises(RunError, match=r"model\.keras holds no ensemble that can be loaded"):
+        MultiBranchModel.load(path)
+
+
+def subsets() -> list[tuple[str, ...]]:
+    return [subset for size in (1, 2, 3, 4) for subset in itertools.combinations(BACKBONES, size)]
+
+
+RELOAD = """
+import sys
+import numpy as np
+from pathlib import Path
+from ensemble.cli import load_backend
+load_backend()
+from ensemble.model import MultiBranchModel
+folder = Path(sys.argv[1])
+images = np.load(folder / "images.npy")
+for path in sorted(folder.glob("*.keras")):
+    model = MultiBranchModel.load(path).model
+    np.save(path.with_suffix(".loaded.npy"), model.predict(images, verbose=0))
+"""
+
+
+@pytest.mark.slow
+def test_every_subset_builds_trains_saves_and_loads_in_a_fresh_process(tmp_path):
+    images = np.random.default_rng(2).uniform(0, 255, (4, 75, 75, 3)).astype("float32")
+    labels = np.array([0, 1, 2, 0])
+    np.save(tmp_path / "images.npy", images)
+    assert len(subsets()) == 15
+    expected: dict[str, np.ndarray] = {}
+    for subset in subsets():
+        ensemble = build_model(list(subset), classes="abc", image_size=75, weights="random")
+        features = ensemble.extractor.predict_on_batch(images)
+        ensemble.classifier.compile("adam", "sparse_categorical_crossentropy")
+        before = ensemble.classifier.predict_on_batch(features)
+        ensemble.classifier.train_on_batch(features, labels)
+        name = "+".join(subset)
+        expected[name] = ensemble.model.predict_on_batch(images)
+        assert not np.allclose(expected[name], before, atol=1e-7)
+        ensemble.model.save(tmp_path / f"{name}.keras")
+        keras.backend.clear_session()
+
+    subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], check=True, cwd=Path.cwd())
+
+    for name, probabilities in expected.items():
+        loaded = np.load(tmp_path / f"{name}.loaded.npy")
+        np.testing.assert_allclose(loaded, probabilities, atol=1e-5, err_msg=name)
