@@ -147,7 +147,7 @@ class SettingsParser(Parser):
 
 def _section(info: FieldInfo) -> type[BaseModel] | None:
     """Returns the schema of a field that has settings below it, None for a leaf."""
-    kind = info.annotation
+    kind: Any = info.annotation
     is_schema = isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Part
     return kind if is_schema else None
 

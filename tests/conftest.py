@@ -49,26 +49,26 @@ def tiny() -> Iterator[str]:
 
 
 @pytest.fixture
-def shapes_folder(tmp_path: Path) -> Path:
-    """Class folders of 24 bright-left and 24 bright-right pictures, which anyone can tell apart."""
+def colours_folder(tmp_path: Path) -> Path:
+    """Class folders of 24 bluish and 24 reddish pictures, which anyone can tell apart."""
     generator = np.random.default_rng(0)
-    for label, bright in (("left", slice(0, 12)), ("right", slice(12, 24))):
-        folder = tmp_path / "shapes" / label
+    for label, channel in (("blue", 2), ("red", 0)):
+        folder = tmp_path / "colours" / label
         folder.mkdir(parents=True)
         for number in range(24):
-            pixels = generator.integers(0, 120, (24, 24, 3), dtype=np.uint8)
-            pixels[:, bright] += 100
+            pixels = generator.integers(0, 160, (24, 24, 3), dtype=np.uint8)
+            pixels[..., channel] += 80
             Image.fromarray(pixels).save(folder / f"{number:02}.png")
-    return tmp_path / "shapes"
+    return tmp_path / "colours"
 
 
 @pytest.fixture
-def make_config(tiny: str, shapes_folder: Path, tmp_path: Path) -> Callable[..., ExperimentConfig]:
+def make_config(tiny: str, colours_folder: Path, tmp_path: Path) -> Callable[..., ExperimentConfig]:
     """Makes the settings of an experiment that takes a second."""
 
     def make(**changes: dict[str, Any]) -> ExperimentConfig:
         values: dict[str, Any] = {
-            "data": {"root": [shapes_folder], "image_size": 16, "views": 2},
+            "data": {"root": [colours_folder], "image_size": 16, "views": 2},
             "model": {"branches": [tiny], "weights": "random", "standardize": True},
             "training": {"epochs": 4, "batch_size": 8},
             "output": tmp_path / "runs",

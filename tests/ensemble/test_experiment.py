@@ -80,7 +80,7 @@ def test_another_seed_gives_another_history(make_config: MakeConfig):
     assert history_of(fit(config)) != history_of(other)
 
 
-def test_the_saved_split_reads_as_labels_of_the_same_images(make_config, shapes_folder):
+def test_the_saved_split_reads_as_labels_of_the_same_images(make_config, colours_folder):
     first = fit(make_config())
     labels = first.run.folder / "split.csv"
 
@@ -89,19 +89,19 @@ def test_the_saved_split_reads_as_labels_of_the_same_images(make_config, shapes_
     assert history_of(again) == history_of(first)
 
 
-def test_predictions_follow_the_names_of_classes_and_not_their_order(make_config, shapes_folder):
-    result = fit(make_config(data={"classes": ["right", "left"]}, training={"epochs": 15}))
-    assert result.ensemble.classes == ("right", "left")
+def test_predictions_follow_the_names_of_classes_and_not_their_order(make_config, colours_folder):
+    result = fit(make_config(data={"classes": ["red", "blue"]}, training={"epochs": 15}))
+    assert result.ensemble.classes == ("red", "blue")
     assert result.report.metrics.accuracy > 0.8
 
-    # The folders alone would be read in the order left, right.
-    _, folder = evaluate_run(result.run, DataConfig(root=[shapes_folder]))
+    # The folders alone would be read in the order blue, red.
+    _, folder = evaluate_run(result.run, DataConfig(root=[colours_folder]))
 
     judged_again = predictions_of(result.run, folder)
     for name, row in predictions_of(result.run).items():
         assert judged_again[name]["label"] == row["label"] == Path(name).parent.name
         assert judged_again[name]["predicted"] == row["predicted"]
-        assert float(judged_again[name]["left"]) == pytest.approx(float(row["left"]), abs=1e-5)
+        assert float(judged_again[name]["blue"]) == pytest.approx(float(row["blue"]), abs=1e-5)
 
 
 def test_class_folders_listed_in_another_order_give_the_same_run(make_config, monkeypatch):
@@ -133,9 +133,9 @@ def test_evaluation_repeats_the_report(make_config: MakeConfig):
 
 def test_evaluation_judges_other_data_by_class_name(make_config: MakeConfig, tmp_path: Path):
     result = fit(make_config(training={"epochs": 15}))
-    for new, old in (("a", "right"), ("b", "left")):
-        shutil.copytree(tmp_path / "shapes" / old, tmp_path / "other" / new)
-    data = DataConfig.model_validate({"root": tmp_path / "other", "merge": "left=b,right=a"})
+    for new, old in (("a", "red"), ("b", "blue")):
+        shutil.copytree(tmp_path / "colours" / old, tmp_path / "other" / new)
+    data = DataConfig.model_validate({"root": tmp_path / "other", "merge": "blue=b,red=a"})
 
     report, folder = evaluate_run(result.run, data)
 
@@ -146,19 +146,19 @@ def test_evaluation_judges_other_data_by_class_name(make_config: MakeConfig, tmp
 
 def test_evaluation_of_data_without_a_class_names_it(make_config: MakeConfig, tmp_path: Path):
     result = fit(make_config())
-    shutil.copytree(tmp_path / "shapes" / "left", tmp_path / "other" / "left")
-    shutil.copytree(tmp_path / "shapes" / "left", tmp_path / "other" / "middle")
+    shutil.copytree(tmp_path / "colours" / "blue", tmp_path / "other" / "blue")
+    shutil.copytree(tmp_path / "colours" / "blue", tmp_path / "other" / "middle")
 
-    with pytest.raises(DataError, match="right"):
+    with pytest.raises(DataError, match="red"):
         evaluate_run(result.run, DataConfig(root=[tmp_path / "other"]))
 
 
-def test_bad_images_are_listed_and_skipped(make_config: MakeConfig, shapes_folder: Path):
-    (shapes_folder / "left" / "empty.png").write_bytes(b"")
-    (shapes_folder / "left" / "text.png").write_text("not a picture")
-    whole = (shapes_folder / "left" / "00.png").read_bytes()
-    (shapes_folder / "right" / "größe ñ.png").write_bytes(whole[: len(whole) // 2])
-    (shapes_folder / "right" / "nowhere.png").symlink_to(shapes_folder / "gone.png")
+def test_bad_images_are_listed_and_skipped(make_config: MakeConfig, colours_folder: Path):
+    (colours_folder / "blue" / "empty.png").write_bytes(b"")
+    (colours_folder / "blue" / "text.png").write_text("not a picture")
+    whole = (colours_folder / "blue" / "00.png").read_bytes()
+    (colours_folder / "red" / "größe ñ.png").write_bytes(whole[: len(whole) // 2])
+    (colours_folder / "red" / "nowhere.png").symlink_to(colours_folder / "gone.png")
 
     result = fit(make_config())
 
@@ -171,11 +171,11 @@ def test_bad_images_are_listed_and_skipped(make_config: MakeConfig, shapes_folde
         assert len(list(csv.DictReader(file))) == 48
 
 
-def test_a_class_of_bad_images_alone_is_an_error_that_names_it(make_config, shapes_folder):
-    for path in (shapes_folder / "left").iterdir():
+def test_a_class_of_bad_images_alone_is_an_error_that_names_it(make_config, colours_folder):
+    for path in (colours_folder / "blue").iterdir():
         path.write_bytes(b"broken")
 
-    with pytest.raises(DataError, match="Class 'left' has no training image that can be read"):
+    with pytest.raises(DataError, match="Class 'blue' has no training image that can be read"):
         fit(make_config())
 
 
