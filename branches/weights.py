@@ -47,12 +47,12 @@ def weighted_backbone(
     Raises:
         WeightsError: If the weights cannot be had or do not fit.
     """
-    if weights == "imagenet":
-        return _download(spec, build, input_shape)
-    with _seeded(seed):
+    with _seeded(seed):  # first weights are drawn even where others replace them
+        if weights == "imagenet":
+            return _download(spec, build, input_shape)
         backbone = build(include_top=False, weights=None, input_shape=input_shape)
-    if weights != "random":
-        _load(backbone, spec, build, check_file(weights, spec.name))
+        if weights != "random":
+            _load(backbone, spec, build, check_file(weights, spec.name))
     return backbone
 
 

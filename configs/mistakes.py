@@ -28,8 +28,8 @@ def describe(
         elif mistake["type"] == "value_error":
             sentence = f"`{place}`: {mistake['ctx']['error']}."
         else:
-            rule = mistake["msg"].removeprefix("Input should").strip()
-            verb = f"must {rule}" if rule != mistake["msg"] else rule
+            _, should, rule = mistake["msg"].partition(" should ")
+            verb = f"must {rule}" if should else f"is wrong: {mistake['msg'].lower()}"
             sentence = f"`{place}` {verb}. Received: {mistake['input']}."
         if sentence not in told:  # a union reports a mistake once for each of its members
             told.add(sentence)

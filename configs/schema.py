@@ -47,9 +47,11 @@ def _as_mapping(value: Any) -> Any:
 
 def _as_weights(value: Any) -> Any:
     mapping = _as_mapping(value)
-    if isinstance(mapping, Mapping) and set(mapping) == {""}:
-        return mapping[""]
-    return mapping
+    if not isinstance(mapping, Mapping) or "" not in mapping:
+        return mapping
+    if len(mapping) > 1:
+        raise ValueError(f"{mapping['']!r} stands without a branch; write vgg16={mapping['']}")
+    return mapping[""]
 
 
 def _as_groups(value: Any) -> Any:
@@ -57,6 +59,8 @@ def _as_groups(value: Any) -> Any:
     mapping = _as_mapping(value)
     if not isinstance(mapping, Mapping):
         return mapping
+    if "" in mapping:
+        raise ValueError(f"{mapping['']!r} stands without a new name; write NEW=A+B")
     return {
         name: members.split("+") if isinstance(members, str) else members
         for name, members in mapping.items()

@@ -38,8 +38,8 @@ def read_experiment(argv: Sequence[str] | None, *, prog: str, description: str) 
     )
     args, settings = parser.parse_settings(argv)
     values = read_config(args.config) if args.config else {}
-    for path, value in settings.items():
-        _put(values, path.split("."), value)
+    for path in sorted(settings, key=lambda path: path.count(".")):  # a part before its options
+        _put(values, path.split("."), settings[path])
     config = _validate(values)
     if args.print_config:
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")

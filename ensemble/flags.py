@@ -142,7 +142,10 @@ class SettingsParser(Parser):
                 if not words or words[0].startswith("--"):
                     self.error(f"argument {flag}: expected a value")
                 value = words.pop(0)
-            yield flag.removeprefix("--"), yaml.safe_load(value)
+            try:
+                yield flag.removeprefix("--"), yaml.safe_load(value)
+            except yaml.YAMLError:
+                self.error(f"argument {flag}: {value!r} is no value that can be read")
 
 
 def _section(info: FieldInfo) -> type[BaseModel] | None:

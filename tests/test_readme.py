@@ -64,7 +64,7 @@ def test_every_make_target_named_exists():
 
 
 def test_every_option_named_is_a_flag():
-    flags = set(re.findall(r"(--[a-z-]+)(?![\w.-])", README))
+    flags = set(re.findall(r"(--[a-z][a-z-]+)(?![\w.-])", README))
     from configs.schema import ExperimentConfig
     from ensemble.flags import SettingsParser
 

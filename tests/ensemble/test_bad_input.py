@@ -67,7 +67,7 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated JPEG": ("cut.jpg", truncated_jpeg, "truncated"),
     "zero bytes": ("empty.png", lambda path: path.write_bytes(b""), "empty"),
     "text named .png": ("text.png", lambda path: path.write_text("hello"), "not an image"),
-    "huge header": ("huge.png", lambda path: path.write_bytes(png_header(30_000, 30_000)), "30"),
+    "huge header": ("huge.png", lambda path: path.write_bytes(png_header(30_000, 30_000)), "pixels"),
     "link to nowhere": ("link.png", dangling_link, ""),
     "link to itself": ("self.png", lambda path: path.symlink_to(path), ""),
 }

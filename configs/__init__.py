@@ -1,0 +1,1 @@
+"""Names and typed settings, which everything else stands on. Imports no Keras."""
