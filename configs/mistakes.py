@@ -29,7 +29,7 @@ def describe(
             sentence = f"`{place}`: {mistake['ctx']['error']}."
         else:
             _, should, rule = mistake["msg"].partition(" should ")
-            verb = f"must {rule}" if should else f"is wrong: {mistake['msg'].lower()}"
+            verb = f"must {rule}" if should else f"is wrong: {mistake['msg']}"
             sentence = f"`{place}` {verb}. Received: {mistake['input']}."
         if sentence not in told:  # a union reports a mistake once for each of its members
             told.add(sentence)

@@ -50,7 +50,7 @@ def _as_weights(value: Any) -> Any:
     if not isinstance(mapping, Mapping) or "" not in mapping:
         return mapping
     if len(mapping) > 1:
-        raise ValueError(f"{mapping['']!r} stands without a branch; write vgg16={mapping['']}")
+        raise ValueError(f"{mapping['']!r} stands without a branch; write BRANCH={mapping['']}")
     return mapping[""]
 
 
@@ -76,7 +76,9 @@ Weights = Annotated[str | dict[str, str], BeforeValidator(_as_weights)]
 class Settings(BaseModel):
     """Frozen settings; an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
 
 class Part(Settings):

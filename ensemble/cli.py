@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from tqdm import tqdm
 
 from configs.errors import ConfigError, UserError
 from configs.files import config_names, read_config, write_config
@@ -61,7 +62,7 @@ def read_section(schema: type[Section], values: dict[str, Any]) -> Section:
 
 def run_command(main: Callable[[], None]) -> int:
     """Runs a command and returns its exit code; a user's mistake costs a line and code 2."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.basicConfig(format="%(message)s", handlers=[_Screen()], level=logging.WARNING)
     logging.getLogger("ensemble").setLevel(logging.INFO)
     try:
         main()
@@ -74,6 +75,13 @@ def run_command(main: Callable[[], None]) -> int:
     except BrokenPipeError:  # the reader of a table, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
+
+
+class _Screen(logging.Handler):
+    """Writes messages on standard error, above a progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
 
 
 def load_backend() -> None:

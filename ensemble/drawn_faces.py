@@ -143,7 +143,8 @@ class _Person:
 
     def line(self, opacity: float) -> Colour:
         """Returns the colour of folds, wrinkles and outlines."""
-        return *_mix(self.skin, (40, 12, 16), 0.65), int(255 * np.clip(self.ink * opacity, 0, 1))
+        alpha = int(255 * min(max(self.ink * opacity, 0), 1))
+        return *_mix(self.skin, (40, 12, 16), 0.65), alpha
 
     def outline(self, grow: float = 0.0, jaw_drop: float = 0.0) -> np.ndarray:
         """Returns the head's edge, clockwise from the crown."""
@@ -177,6 +178,8 @@ class _Canvas:
         self, path: np.ndarray, colour: Colour, width: float | np.ndarray, depth: float = 1.0
     ) -> None:
         """Paints along a path, as with a brush: a single width is that of the middle."""
+        if colour[3:] == (0,):
+            return
         if isinstance(width, float):
             width = width * (1 - 0.75 * np.linspace(-1, 1, len(path)) ** 2)
         points = self._project(path, depth)

@@ -127,7 +127,7 @@ class _EpochTeller(keras.callbacks.Callback):
         self.seconds.append(round(time.perf_counter() - self._start, 3))
         told = ", ".join(f"{name} {value:.4f}" for name, value in (logs or {}).items())
         log.info("epoch %d of %d: %s", epoch + 1, self.params["epochs"], told)
-        self._bar.set_postfix_str(f"epoch {epoch + 1}, {told}")
+        self._bar.set_postfix_str(f"epoch {epoch + 1}")
         self._bar.update(self._images)
 
     def on_train_end(self, logs: Any = None) -> None:
