@@ -20,7 +20,7 @@ def options_model(function: Callable[..., Any]) -> type[BaseModel]:
     """
     parameters = inspect.signature(function).parameters.values()
     fields: dict[str, Any] = {
-        parameter.name: (parameter.annotation, parameter.default)
+        parameter.name: _field(parameter)
         for parameter in parameters
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
@@ -40,3 +40,12 @@ def read_options(function: Callable[..., Any], options: Mapping[str, Any]) -> di
             all such mistakes at once.
     """
     return options_model(function)(**options).model_dump(exclude_unset=True)
+
+
+def _field(parameter: inspect.Parameter) -> tuple[Any, Any]:
+    """Returns an option's type (none given: any) and its default (none given: it is required)."""
+    kind, default = parameter.annotation, parameter.default
+    return (
+        Any if kind is parameter.empty else kind,
+        ... if default is parameter.empty else default,
+    )

@@ -12,11 +12,10 @@ from PIL import Image, ImageColor, ImageDraw, ImageFilter
 
 from configs.registry import unknown
 
-# Action units by their numbers: 1 inner brow raiser, 2 outer brow raiser,
-# 4 brow lowerer, 5 upper lid raiser, 6 cheek raiser, 7 lid tightener,
-# 9 nose wrinkler, 10 upper lip raiser, 12 lip corner puller, 15 lip corner
-# depressor, 17 chin raiser, 20 lip stretcher, 23 lip tightener, 25 lips part,
-# 26 jaw drop. Each is 0 at rest and about 1 when the muscle acts fully.
+# Action units by their numbers: 1 inner brow raiser, 2 outer brow raiser, 4 brow lowerer, 5 upper
+# lid raiser, 6 cheek raiser, 7 lid tightener, 9 nose wrinkler, 10 upper lip raiser, 12 lip corner
+# puller, 15 lip corner depressor, 17 chin raiser, 20 lip stretcher, 23 lip tightener, 25 lips
+# part, 26 jaw drop. Each is 0 at rest and about 1 when the muscle acts fully.
 _PROTOTYPES = {
     "neutral": {},
     "happy": {6: 0.9, 12: 1.0, 25: 0.8},
@@ -25,7 +24,7 @@ _PROTOTYPES = {
     "anger": {4: 1.3, 5: 0.2, 7: 0.8, 15: 0.3, 17: 0.5, 23: 1.0},
     "disgust": {4: 0.5, 6: 0.3, 7: 0.8, 9: 1.0, 10: 1.0, 15: 0.5, 25: 0.4},
     "fear": {1: 1.2, 2: 0.4, 4: 0.5, 5: 1.0, 15: 0.4, 20: 1.0, 25: 0.7, 26: 0.3},
-    "contempt": {2: 0.7, 7: 0.6, 12: 1.3, 15: 0.3, 23: 0.5},
+    "contempt": {2: 1.3, 4: 0.4, 7: 0.9, 12: 1.3, 15: 0.3, 23: 0.5},
 }
 _ONE_SIDED = {"contempt": [2, 12]}  # units that act on the left or on the right only
 
@@ -178,7 +177,7 @@ class _Canvas:
         self, path: np.ndarray, colour: Colour, width: float | np.ndarray, depth: float = 1.0
     ) -> None:
         """Paints along a path, as with a brush: a single width is that of the middle."""
-        if colour[3:] == (0,):
+        if colour[3:] == (0,):  # many folds are at rest
             return
         if isinstance(width, float):
             width = width * (1 - 0.75 * np.linspace(-1, 1, len(path)) ** 2)
@@ -367,6 +366,7 @@ def _draw_glasses(canvas: _Canvas, person: _Person) -> None:
 
 
 def _ellipse(centre: complex, width: float, height: float) -> np.ndarray:
+    """Returns an ellipse with half axes `width` and `height`, clockwise from its top."""
     return centre + width * np.sin(_TURN) - 1j * height * np.cos(_TURN)
 
 

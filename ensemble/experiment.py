@@ -1,20 +1,14 @@
 """An experiment from its settings to its run folder: data, features, training, report."""
 
-import csv
-import hashlib
-import io
-import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import keras
 import numpy as np
 
-from branches.weights import file_checksum, weights_checksum
 from configs.errors import DataError, WeightsError
 from configs.schema import ExperimentConfig, ModelConfig
 from ensemble.augment import augmented_view
@@ -31,6 +25,13 @@ from ensemble.model import (
 )
 from ensemble.pipeline import Inspection, inspect
 from ensemble.plots import plot_curves, png
+from ensemble.records import (
+    SPLIT_COLUMNS,
+    describe_experiment,
+    record_data,
+    record_weights,
+    split_rows,
+)
 from ensemble.report import Report
 from ensemble.run import Run
 from ensemble.training import predict_features, train_classifier
@@ -82,8 +83,16 @@ def fit(config: ExperimentConfig) -> FitResult:
 def _fit(run: Run, config: ExperimentConfig, dataset: Dataset, extractor: keras.Model) -> FitResult:
     _tell_start(config, dataset)
     train, validation = _inspect(run, config, dataset)
-    run.write("split.csv", _split_csv(dataset, train, validation))
-    run.write("environment.json", _as_json(_record(config, extractor, train, validation)))
+    run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset, train, validation))
+    run.write_json(
+        "environment.json",
+        {
+            **describe_environment(),
+            "seed": config.seed,
+            "weights": record_weights(config.model, extractor),
+            "data": {"train": record_data(train), "validation": record_data(validation)},
+        },
+    )
 
     started = time.perf_counter()
     features, validation_features = _extract(extractor, train, validation, config)
@@ -96,7 +105,7 @@ def _fit(run: Run, config: ExperimentConfig, dataset: Dataset, extractor: keras.
     )
     log.info("trained for %.0f s", sum(history.epochs["seconds"]))
     run.save("model.keras", ensemble.model.save)
-    run.write("history.csv", history.as_csv())
+    run.write_table("history.csv", ["epoch", *history.epochs], history.rows())
     curves = plot_curves(history.epochs, history.best_epoch, f"Training of {run.name}")
     run.write("curves.png", png(curves))
 
@@ -107,7 +116,7 @@ def _fit(run: Run, config: ExperimentConfig, dataset: Dataset, extractor: keras.
         predict_features(ensemble.classifier, validation_features),
         training_counts=_counts(train.readable, dataset.classes),
         training=history.summary(),
-        facts=_facts(config, dataset, train, validation, ensemble),
+        facts=describe_experiment(config, dataset, train, validation, ensemble),
         problems=[*dataset.problems, *train.problems, *validation.problems],
     )
     write_report(run, report, validation.readable, config.data.image_size)
@@ -159,7 +168,7 @@ def _inspect(run: Run, config: ExperimentConfig, dataset: Dataset) -> tuple[Insp
     problems = [*dataset.problems, *train.problems, *validation.problems]
     if problems:
         rows = ((problem.name, problem.reason) for problem in problems)
-        run.write("bad_images.csv", _as_csv(["path", "reason"], rows))
+        run.write_table("bad_images.csv", ["path", "reason"], rows)
         log.warning(
             "%d images or rows are left out, such as %s (%s); all are in %s",
             len(problems),
@@ -224,91 +233,5 @@ def _tell_start(config: ExperimentConfig, dataset: Dataset) -> None:
     )
 
 
-def _record(
-    config: ExperimentConfig, extractor: keras.Model, train: Inspection, validation: Inspection
-) -> dict[str, Any]:
-    """Returns what the result depends on beside the settings, ready for JSON."""
-    return {
-        **describe_environment(),
-        "seed": config.seed,
-        "weights": {
-            branch.label: _weights_record(
-                config.model.weights_of(branch.label), extractor.get_layer(branch.layer_name)
-            )
-            for branch in config.model.branches
-        },
-        "data": {
-            "train": _data_record(train),
-            "validation": _data_record(validation),
-        },
-    }
-
-
-def _weights_record(source: str, branch: keras.Model) -> dict[str, str]:
-    record = {"source": source, "sha256": weights_checksum(branch)}
-    if source not in {"imagenet", "random"}:
-        record["file_sha256"] = file_checksum(source)
-    return record
-
-
-def _data_record(inspection: Inspection) -> dict[str, Any]:
-    """Returns a fingerprint of images and labels that does not depend on their names."""
-    split = inspection.readable
-    rows = sorted(
-        digest + int(label).to_bytes(4, "big")
-        for digest, label in zip(inspection.digests, split.labels, strict=True)
-    )
-    return {"images": len(split), "sha256": hashlib.sha256(b"".join(rows)).hexdigest()}
-
-
-def _facts(
-    config: ExperimentConfig,
-    dataset: Dataset,
-    train: Inspection,
-    validation: Inspection,
-    ensemble: MultiBranchModel,
-) -> dict[str, str]:
-    model = config.model
-    trained = sum(int(np.prod(weight.shape)) for weight in ensemble.classifier.trainable_weights)
-    weights = {model.weights_of(branch.label) for branch in model.branches}
-    return {
-        "Data": f"{dataset.name}, {len(train.readable)} training and "
-        f"{len(validation.readable)} validation images",
-        "Image size": f"{config.data.image_size} x {config.data.image_size} pixels",
-        "Views": f"{config.data.views} of each training image",
-        "Branches": ", ".join(branch.label for branch in model.branches),
-        "Weights": ", ".join(sorted(weights)),
-        "Fusion and head": f"{model.fusion}, {model.head.name}",
-        "Parameters": f"{ensemble.model.count_params():,}, of them {trained:,} trained",
-        "Seed": str(config.seed),
-    }
-
-
 def _counts(split: Split, classes: Sequence[str]) -> list[int]:
     return np.bincount(split.labels, minlength=len(classes)).tolist()
-
-
-def _split_csv(dataset: Dataset, train: Inspection, validation: Inspection) -> str:
-    """Returns the split as a manifest, which `--labels` reads again."""
-    parts = {"train": train.readable, "validation": validation.readable, "test": dataset.test}
-    rows = (
-        (name, dataset.classes[label], part, group or "", float(weight))
-        for part, split in parts.items()
-        if split is not None
-        for name, label, group, weight in zip(
-            split.names, split.labels, split.groups, split.weights, strict=True
-        )
-    )
-    return _as_csv(["path", "label", "split", "group", "weight"], rows)
-
-
-def _as_csv(header: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _as_json(record: dict[str, Any]) -> str:
-    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"

@@ -1,13 +1,16 @@
 """A run: one folder with everything that made a result and everything that came of it."""
 
+import csv
+import io
+import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -121,6 +124,20 @@ class Run:
         """
         data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
         return self.save(name, lambda path: path.write_bytes(data))
+
+    def write_json(self, name: str, record: Mapping[str, Any]) -> Path:
+        """Writes a record as JSON; see `write`."""
+        return self.write(name, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+    def write_table(
+        self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]
+    ) -> Path:
+        """Writes a table as CSV; see `write`."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        return self.write(name, text.getvalue())
 
     def save(self, name: str, write: Callable[[Path], object]) -> Path:
         """Has `write` make a file beside its final place, then moves it there.

@@ -1,10 +1,8 @@
 """Training of a classifier on stored features: batches, optimizer, early stopping."""
 
-import csv
-import io
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +34,10 @@ class History:
     best_epoch: int
     monitor: str
 
-    def as_csv(self) -> str:
-        """Returns one row for each epoch."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["epoch", *self.epochs])
-        rows = zip(*self.epochs.values(), strict=True)
-        writer.writerows([epoch, *values] for epoch, values in enumerate(rows, start=1))
-        return text.getvalue()
+    def rows(self) -> Iterator[tuple[float, ...]]:
+        """Yields the number of each epoch and what it came to."""
+        for epoch, values in enumerate(zip(*self.epochs.values(), strict=True), start=1):
+            yield epoch, *values
 
     def summary(self) -> TrainingSummary:
         """Returns the best epoch's values."""

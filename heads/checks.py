@@ -18,7 +18,10 @@ def check_head(name: str) -> None:
         AssertionError: If it does not; the text says which rule is broken.
     """
     spec = HEADS.get(name)
-    options_model(spec.build)()  # raises where an option has no default
+    options = options_model(spec.build).model_fields
+    missing = [option for option, info in options.items() if info.is_required()]
+    assert not missing, f"{name}: without a default: {', '.join(missing)}"
+
     maps = np.random.default_rng(0).normal(size=(4, 3, 3, 8)).astype("float32")
     features = keras.Input(maps.shape[1:])
     output = build_head(name, features)

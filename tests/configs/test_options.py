@@ -60,6 +60,12 @@ def test_all_mistakes_are_found_at_once():
     }
 
 
+def test_an_option_without_a_type_takes_any_value():
+    def resize(image: object, *, side=3) -> None: ...
+
+    assert read_options(resize, {"side": [1, 2]}) == {"side": [1, 2]}
+
+
 def test_an_option_without_a_default_is_asked_for():
     def resize(image: object, *, side: int) -> None: ...
 

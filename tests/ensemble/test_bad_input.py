@@ -54,6 +54,10 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
 
 
+def huge_header(path: Path) -> None:
+    path.write_bytes(png_header(30_000, 30_000))
+
+
 def truncated_jpeg(path: Path) -> None:
     picture(path, side=200)
     path.write_bytes(path.read_bytes()[:4000])
@@ -67,7 +71,11 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated JPEG": ("cut.jpg", truncated_jpeg, "truncated"),
     "zero bytes": ("empty.png", lambda path: path.write_bytes(b""), "empty"),
     "text named .png": ("text.png", lambda path: path.write_text("hello"), "not an image"),
-    "huge header": ("huge.png", lambda path: path.write_bytes(png_header(30_000, 30_000)), "pixels"),
+    "huge header": (
+        "huge.png",
+        lambda path: path.write_bytes(png_header(30_000, 30_000)),
+        "pixels",
+    ),
     "link to nowhere": ("link.png", dangling_link, ""),
     "link to itself": ("self.png", lambda path: path.symlink_to(path), ""),
 }

@@ -1,0 +1,81 @@
+"""What a run records of its inputs: weights, images, splits, so that it can be repeated."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from branches.weights import file_checksum, weights_checksum
+from configs.schema import ExperimentConfig, ModelConfig
+from ensemble.datasets.loading import Dataset
+from ensemble.model import MultiBranchModel
+from ensemble.pipeline import Inspection
+
+SPLIT_COLUMNS = ("path", "label", "split", "group", "weight")
+
+
+def split_rows(
+    dataset: Dataset, train: Inspection, validation: Inspection
+) -> Iterator[tuple[str, str, str, str, float]]:
+    """Yields the split as rows of a manifest, in `SPLIT_COLUMNS`, which `--labels` reads again."""
+    parts = {"train": train.readable, "validation": validation.readable, "test": dataset.test}
+    for part, split in parts.items():
+        if split is None:
+            continue
+        for name, label, group, weight in zip(
+            split.names, split.labels, split.groups, split.weights, strict=True
+        ):
+            yield name, dataset.classes[label], part, group or "", float(weight)
+
+
+def record_weights(model: ModelConfig, extractor: keras.Model) -> dict[str, dict[str, str]]:
+    """Returns where each branch's weights came from, with checksums, by branch label."""
+    return {
+        branch.label: _weights_record(
+            model.weights_of(branch.label), extractor.get_layer(branch.layer_name)
+        )
+        for branch in model.branches
+    }
+
+
+def record_data(inspection: Inspection) -> dict[str, Any]:
+    """Returns a fingerprint of images and labels that does not depend on their names."""
+    split = inspection.readable
+    rows = sorted(
+        digest + int(label).to_bytes(4, "big")
+        for digest, label in zip(inspection.digests, split.labels, strict=True)
+    )
+    return {"images": len(split), "sha256": hashlib.sha256(b"".join(rows)).hexdigest()}
+
+
+def describe_experiment(
+    config: ExperimentConfig,
+    dataset: Dataset,
+    train: Inspection,
+    validation: Inspection,
+    ensemble: MultiBranchModel,
+) -> dict[str, str]:
+    """Returns the lines about data and model that a report shows: heading to text."""
+    model = config.model
+    trained = sum(int(np.prod(weight.shape)) for weight in ensemble.classifier.trainable_weights)
+    weights = {model.weights_of(branch.label) for branch in model.branches}
+    return {
+        "Data": f"{dataset.name}, {len(train.readable)} training and "
+        f"{len(validation.readable)} validation images",
+        "Image size": f"{config.data.image_size} x {config.data.image_size} pixels",
+        "Views": f"{config.data.views} of each training image",
+        "Branches": ", ".join(branch.label for branch in model.branches),
+        "Weights": ", ".join(sorted(weights)),
+        "Fusion and head": f"{model.fusion}, {model.head.name}",
+        "Parameters": f"{ensemble.model.count_params():,}, of them {trained:,} trained",
+        "Seed": str(config.seed),
+    }
+
+
+def _weights_record(source: str, branch: keras.Model) -> dict[str, str]:
+    record = {"source": source, "sha256": weights_checksum(branch)}
+    if source not in {"imagenet", "random"}:
+        record["file_sha256"] = file_checksum(source)
+    return record
