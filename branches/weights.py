@@ -148,7 +148,7 @@ def _load(backbone: "keras.Model", spec: BranchSpec, build: Build, path: Path) -
     for attempt in attempts:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # Keras only warns when it skips a layer
+                warnings.simplefilter("error", UserWarning)  # Keras only warns of skipped layers
                 return attempt()
         except Exception as error:  # h5py and Keras raise OSError, ValueError, KeyError, TypeError
             reasons.append(_reason(error))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from sklearn import metrics as sklearn
 
 from configs.errors import UserError
 
@@ -117,23 +118,27 @@ def measure(
     probabilities = np.asarray(probabilities, dtype=np.float64)
     _check(labels, probabilities, len(classes))
 
-    confusion = _count(labels, probabilities.argmax(axis=1), len(classes))
-    support = confusion.sum(axis=1)
-    rates = _rates(confusion)
+    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+    answers = probabilities.argmax(axis=1)
+    indices = range(len(classes))
+    rates = sklearn.precision_recall_fscore_support(
+        labels, answers, labels=indices, zero_division=0
+    )
+    confusion = sklearn.confusion_matrix(labels, answers, labels=indices)
     return Metrics(
         images=len(labels),
-        accuracy=_accuracy(confusion),
-        balanced_accuracy=_balanced_accuracy(confusion),
-        log_loss=_log_loss(labels, probabilities),
+        accuracy=float(sklearn.accuracy_score(labels, answers)),
+        balanced_accuracy=_balanced_accuracy(labels, answers),
+        log_loss=float(sklearn.log_loss(labels, probabilities, labels=indices)),
         top2_accuracy=_top2_accuracy(labels, probabilities) if len(classes) > 2 else None,
-        macro=Scores(*rates.mean(axis=1).tolist()),
-        weighted=Scores(*np.average(rates, axis=1, weights=support).tolist()),
+        macro=_average(labels, answers, len(classes), "macro"),
+        weighted=_average(labels, answers, len(classes), "weighted"),
         per_class=tuple(
             ClassScores(*scores)
-            for scores in zip(classes, *rates.tolist(), support.tolist(), strict=True)
+            for scores in zip(classes, *(column.tolist() for column in rates), strict=True)
         ),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        baseline=None if training_counts is None else _baseline(support, classes, training_counts),
+        baseline=None if training_counts is None else _baseline(labels, classes, training_counts),
     )
 
 
@@ -162,57 +167,35 @@ def _check(labels: np.ndarray, probabilities: np.ndarray, num_classes: int) -> N
         raise ValueError("Rows of probabilities must be in 0..1 and sum to 1.")
 
 
-def _count(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    # Labels may be stored in a byte, which the product would overflow.
-    cells = labels.astype(np.int64) * num_classes + predicted
-    return np.bincount(cells, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def _rates(confusion: np.ndarray) -> np.ndarray:
-    """Returns precision, recall and F1 of each class, shape `(3, c)`."""
-    hits, truths, answers = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-    return np.stack(
-        [_ratio(hits, answers), _ratio(hits, truths), _ratio(2 * hits, truths + answers)]
+def _average(labels: np.ndarray, answers: np.ndarray, num_classes: int, how: str) -> Scores:
+    *means, _ = sklearn.precision_recall_fscore_support(
+        labels, answers, labels=range(num_classes), average=how, zero_division=0
     )
+    return Scores(*map(float, means))
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-
-
-def _accuracy(confusion: np.ndarray) -> float:
-    return float(confusion.trace() / confusion.sum())
-
-
-def _balanced_accuracy(confusion: np.ndarray) -> float:
-    _, recall, _ = _rates(confusion)
-    return float(recall[confusion.sum(axis=1) > 0].mean())
-
-
-def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    of_truth = probabilities[np.arange(len(labels)), labels]
-    return float(np.abs(np.log(np.clip(of_truth, np.finfo(np.float64).eps, 1))).mean())
+def _balanced_accuracy(labels: np.ndarray, answers: np.ndarray) -> float:
+    # scikit-learn's own warns where an answer is a class without images.
+    return float(np.mean([(answers[labels == label] == label).mean() for label in set(labels)]))
 
 
 def _top2_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    # A stable sort ranks equal probabilities as argmax does: the first class leads.
-    leading = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
-    return float((leading == labels[:, None]).any(axis=1).mean())
+    indices = range(probabilities.shape[1])
+    return float(sklearn.top_k_accuracy_score(labels, probabilities, k=2, labels=indices))
 
 
 def _baseline(
-    support: np.ndarray, classes: Sequence[str], training_counts: Sequence[int]
+    labels: np.ndarray, classes: Sequence[str], training_counts: Sequence[int]
 ) -> Baseline:
     if len(training_counts) != len(classes):
         raise ValueError(
             f"Expected training counts of {len(classes)} classes. Received: {len(training_counts)}."
         )
     majority = int(np.argmax(training_counts))
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    confusion[:, majority] = support
+    answers = np.full_like(labels, majority)
     return Baseline(
         name=classes[majority],
-        accuracy=_accuracy(confusion),
-        balanced_accuracy=_balanced_accuracy(confusion),
-        macro_f1=float(_rates(confusion)[2].mean()),
+        accuracy=float(sklearn.accuracy_score(labels, answers)),
+        balanced_accuracy=_balanced_accuracy(labels, answers),
+        macro_f1=_average(labels, answers, len(classes), "macro").f1,
     )

@@ -183,12 +183,12 @@ def test_random_weights_do_not_depend_on_the_callers_random_state(tiny):
 
 def test_building_leaves_the_callers_random_state_alone(tiny):
     keras.utils.set_random_seed(3)
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    python, numpy = random.getstate(), np.random.get_state()
 
     _checksum()
 
     assert random.getstate() == python
-    for before, after in zip(numpy, np.random.get_state(), strict=True):  # noqa: NPY002
+    for before, after in zip(numpy, np.random.get_state(), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
