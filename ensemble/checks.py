@@ -45,7 +45,7 @@ def find_mistakes(config: ExperimentConfig) -> list[str]:
     mistakes += _head_mistakes(config.model)
     if config.data.source != "auto" and config.data.source not in SOURCES:
         mistakes.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
-    return mistakes
+    return list(dict.fromkeys(mistakes))  # a backbone used twice makes its mistakes twice
 
 
 def _load_plugin(plugin: str) -> None:

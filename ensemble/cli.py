@@ -128,8 +128,11 @@ def _validate(values: dict[str, Any]) -> ExperimentConfig:
             config = ExperimentConfig.model_validate(_without(values, error))
         except ValidationError:
             raise ConfigError("\n".join(mistakes)) from error
-    load_plugins(config.plugins)
-    mistakes += find_mistakes(config)
+    try:
+        load_plugins(config.plugins)
+        mistakes += find_mistakes(config)
+    except UserError as error:  # without its plugin a part would be called unknown
+        mistakes.append(str(error))
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return config

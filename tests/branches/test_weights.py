@@ -228,6 +228,35 @@ def test_a_file_that_lists_a_layer_without_its_weights_is_refused(layer, net, tm
     refused(file, "do not fit")
 
 
+class Nested(keras.layers.Layer):
+    """A layer with another one in a list of lists; Keras only warns if a file lacks that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = [[keras.layers.Dense(3)]]
+
+    def build(self, shape) -> None:
+        self.rows[0][0].build(shape)
+
+    def call(self, x):
+        return self.rows[0][0](x)
+
+
+def test_what_keras_only_warns_of_is_refused(tmp_path):
+    def build(*, input_shape, **_):
+        image = keras.Input(input_shape)
+        return keras.Model(image, Nested()(image))
+
+    file = tmp_path / "nested.weights.h5"
+    build(input_shape=SHAPE).save_weights(file)
+    with BRANCHES.temporary(BranchSpec("net", build, "torch", 8, "none")):
+        build_branch("net", input_shape=SHAPE, weights=str(file))
+        with h5py.File(file, "r+") as content:
+            del content["layers/nested/rows/container"]
+
+        refused(file, "Skipping nested container")
+
+
 def test_a_deprecation_in_keras_is_no_reason_to_refuse(net, tmp_path, monkeypatch):
     source = trained()
     source.save(tmp_path / "net.h5")

@@ -1,0 +1,173 @@
+"""Laws of the start: a mistake costs a line and code 2, before anything heavy is imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from configs.schema import ExperimentConfig
+from ensemble.__main__ import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib"}
+REPORT = "import time:"  # opens each line that `-X importtime` writes on standard error
+
+
+class Outcome(NamedTuple):
+    """What a command came to; `heavy` are the packages it should not have imported."""
+
+    code: int
+    output: str
+    errors: str
+    heavy: set[str]
+
+
+def run(*arguments: str) -> Outcome:
+    """Runs `python -m` with these arguments and looks at all its imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    lines = done.stderr.splitlines()
+    imported = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in lines
+        if line.startswith(REPORT)
+    }
+    assert "configs" in imported  # or the report is not read as it should be
+    errors = "\n".join(line for line in lines if not line.startswith(REPORT))
+    return Outcome(done.returncode, done.stdout, errors, imported & HEAVY)
+
+
+def train(*arguments: str) -> Outcome:
+    return run("ensemble.train", *arguments)
+
+
+def assert_refused(outcome: Outcome, *told: str) -> None:
+    """Checks that a mistake is told in these words, and nothing heavy was loaded for it."""
+    assert outcome.code == 2
+    assert outcome.output == ""
+    assert outcome.errors.startswith("error: ")
+    assert outcome.errors.count("error:") == 1
+    assert "Traceback" not in outcome.errors
+    for words in told:
+        assert words in outcome.errors
+    assert outcome.heavy == set()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_light(command):
+    outcome = run(f"ensemble.{command}", "--help")
+
+    assert outcome.code == 0
+    assert outcome.output.startswith(f"usage: python -m ensemble.{command}")
+    assert outcome.errors == ""
+    assert outcome.heavy == set()
+
+
+def test_the_list_of_commands_is_light():
+    outcome = run("ensemble", "--help")
+
+    assert outcome.code == 0
+    assert all(command in outcome.output for command in COMMANDS)
+    assert outcome.heavy == set()
+
+
+def test_settings_are_shown_without_loading_anything():
+    outcome = train("--print-config", "--seed", "7")
+
+    assert outcome.code == 0
+    assert ExperimentConfig.model_validate(yaml.safe_load(outcome.output)).seed == 7
+    assert outcome.errors == ""
+    assert outcome.heavy == set()
+
+
+def test_a_misspelt_command_is_answered_with_its_near_miss():
+    assert_refused(run("ensemble", "trian"), "Unknown command 'trian'. Did you mean 'train'?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("--branches vgg61", "Unknown branch 'vgg61'. Did you mean 'vgg16'?"),
+        ("--head dens", "Unknown head 'dens'. Did you mean 'dense'?"),
+        ("--source foldr", "Unknown source 'foldr'. Did you mean 'folder'?"),
+        ("--config three_clas", "Did you mean 'three_class'?"),
+        ("--epoch 3", "Unknown flag --epoch. Did you mean --epochs?"),
+        ("--epochs", "--epochs"),
+        ("--epochs 0", "`training.epochs` must be greater than or equal to 1. Received: 0."),
+        ("--model.head.dropout 1.5", "`model.head.dropout` must be less than 1. Received: 1.5."),
+        ("--model.head.dropuot 0.3", "Did you mean `model.head.dropout`?"),
+        ("--model.head.units [1", "--model.head.units"),
+        ("--image-size 16", "at least 32 for branch 'vgg16'. Received: 16."),
+        ("--weights missing.h5", "missing.h5"),
+        ("--plugins no_such_module", "The plugin 'no_such_module' cannot be imported"),
+        ("stray", "Unexpected argument 'stray'"),
+    ],
+)
+def test_a_mistake_in_a_flag_is_told(arguments, told):
+    assert_refused(train(*arguments.split()), told)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("model: [vgg16", "is no valid YAML"),
+        ("traning: {epochs: 3}", "Unknown setting `traning`. Did you mean `training`?"),
+        ("training: {epoch: 3}", "Did you mean `training.epochs`?"),
+        ("- vgg16", "must hold settings"),
+    ],
+)
+def test_a_mistake_in_a_file_is_told(text, told, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+
+    assert_refused(train("--config", str(path)), told)
+
+
+def test_all_mistakes_are_told_in_one_go(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("training: {patience: 0}\nsead: 1\n")
+    flags = "--branches vgg61 --head dens --batch-size many --source foldr"
+
+    outcome = train("--config", str(path), *flags.split())
+
+    told = ("training.patience", "sead", "vgg61", "'dens'", "training.batch_size", "foldr")
+    assert_refused(outcome, *told)
+    assert len(outcome.errors.splitlines()) == len(told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "RUN"),
+        ("runs/nowhere", "runs/nowhere"),
+        ("runs/nowhere --split tset", "--split"),
+        ("runs/nowhere --source foldr", "Did you mean 'folder'?"),
+    ],
+)
+def test_a_mistake_in_evaluating_is_told(arguments, told):
+    assert_refused(run("ensemble.evaluate", *arguments.split()), told)
+
+
+def test_a_plugin_that_fails_is_told_in_a_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("1 / 0\n")
+
+    assert_refused(train("--plugins", str(path)), "ZeroDivisionError", str(path))
+
+
+def test_a_wrong_backend_is_told(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "abacus")
+
+    outcome = train()
+
+    assert outcome.code == 2
+    assert outcome.errors.startswith("error: Keras cannot start with the backend 'abacus'")
+    assert "Traceback" not in outcome.errors
