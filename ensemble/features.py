@@ -1,11 +1,14 @@
 """Features of frozen branches: each branch sees each view of each image once."""
 
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
+from configs.errors import ConfigError
 from ensemble.datasets.loading import Split
 from ensemble.pipeline import stream
 from ensemble.progress import progress_bar
@@ -14,6 +17,7 @@ Features = dict[str, np.ndarray]  # branch label to shape (views, images, h, w, 
 View = Callable[[np.ndarray, Sequence[bytes], int], np.ndarray]
 
 _BATCH = 64  # images at a time; larger ones are no faster on a CPU
+_SHARE_OF_MEMORY = 0.8  # for features; branches, batches and the rest need some too
 
 
 def extract(
@@ -38,7 +42,11 @@ def extract(
 
     Returns:
         Branch label to float32 features of shape `(views, images, h, w, c)`.
+
+    Raises:
+        ConfigError: If they would not fit into memory.
     """
+    _refuse_too_large(extractor, len(split) * views)
     image_size = extractor.input_shape[1]
     features = {
         branch: np.empty((views, len(split), *feature_map.shape[1:]), "float32")
@@ -53,6 +61,25 @@ def extract(
                     features[branch][view, rows] = values
                 bar.update(len(images))
     return features
+
+
+def _refuse_too_large(extractor: keras.Model, views: int) -> None:
+    numbers = sum(math.prod(feature_map.shape[1:]) for feature_map in extractor.output.values())
+    needed, memory = 4 * numbers * views, _memory()
+    if memory is not None and needed > _SHARE_OF_MEMORY * memory:
+        raise ConfigError(
+            f"The features of {views:,} views, {numbers:,} numbers each, take {needed / 1e9:.1f} "
+            f"GB; this machine has {memory / 1e9:.1f} GB. Use --fusion pooled, fewer --views, fewer "
+            "branches or a smaller --image-size."
+        )
+
+
+def _memory() -> int | None:
+    """Returns the machine's memory in bytes, None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,8 +2,11 @@ import keras
 import numpy as np
 import pytest
 
+from configs.errors import ConfigError
 from configs.schema import TrainingConfig
-from ensemble.features import LabelledFeatures, ViewBatches
+from ensemble import features as features_module
+from ensemble.datasets.loading import Split
+from ensemble.features import LabelledFeatures, ViewBatches, extract
 from ensemble.model import build_model
 from ensemble.training import predict_features, train_classifier
 
@@ -118,6 +121,15 @@ def test_every_image_comes_once_an_epoch_in_an_order_of_its_own():
     assert all(sorted(order) == list(numbers) for order in orders)
     assert len(set(orders)) == 5
     assert len(set(views)) > 1
+
+
+def test_features_that_cannot_fit_are_refused_before_the_work(tiny, monkeypatch):
+    extractor = build_model([tiny], classes="ab", image_size=16, weights="random").extractor
+    monkeypatch.setattr(features_module, "_memory", lambda: 10_000)
+    split = Split(None, ("a",) * 500, np.zeros(500, np.int32), np.ones(500, np.float32), ())
+
+    with pytest.raises(ConfigError, match="--fusion pooled"):
+        extract(extractor, split, [b""] * 500)
 
 
 def test_weights_count_in_the_loss(tiny, data):
