@@ -36,16 +36,6 @@ def describe(
             yield sentence
 
 
-def settings_of(schema: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Yields the dotted paths of all leaves of a schema."""
-    for name, info in schema.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            leaves = list(settings_of(info.annotation, f"{prefix}{name}."))
-            yield from leaves
-        else:
-            yield f"{prefix}{name}"
-
-
 def _place(loc: Sequence[str | int]) -> list[str]:
     """Drops what pydantic adds to a place for unions: the names of types."""
     return [str(part) for part in loc if str(part) not in {"str", "dict[str,str]"}]

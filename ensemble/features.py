@@ -68,8 +68,8 @@ def _refuse_too_large(extractor: keras.Model, views: int) -> None:
     needed, memory = 4 * numbers * views, _memory()
     if memory is not None and needed > _SHARE_OF_MEMORY * memory:
         raise ConfigError(
-            f"The features of {views:,} views, {numbers:,} numbers each, take {needed / 1e9:.1f} "
-            f"GB; this machine has {memory / 1e9:.1f} GB. Use --fusion pooled, fewer --views, fewer "
+            f"Features of {views:,} views, {numbers:,} numbers each, take {needed / 1e9:.1f} GB; "
+            f"this machine has {memory / 1e9:.1f} GB. Use --fusion pooled, fewer --views, fewer "
             "branches or a smaller --image-size."
         )
 
