@@ -8,6 +8,7 @@ from functools import partial
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 
 from configs.errors import DataError, WeightsError
 from configs.schema import ExperimentConfig, ModelConfig
@@ -23,8 +24,8 @@ from ensemble.model import (
     compose,
     feature_shapes,
 )
-from ensemble.pipeline import Inspection, inspect
-from ensemble.plots import plot_curves, png
+from ensemble.pipeline import Inspection, inspect, read_image
+from ensemble.plots import MOST_IMAGES, plot_contact_sheet, plot_curves, png
 from ensemble.records import (
     SPLIT_COLUMNS,
     describe_experiment,
@@ -93,6 +94,8 @@ def _fit(run: Run, config: ExperimentConfig, dataset: Dataset, extractor: keras.
             "data": {"train": record_data(train), "validation": record_data(validation)},
         },
     )
+
+    run.write("samples.png", png(_plot_samples(train.readable, dataset, config.data.image_size)))
 
     started = time.perf_counter()
     features, validation_features = _extract(extractor, train, validation, config)
@@ -210,6 +213,16 @@ def _extract(
         labelled(train, config.data.views, "Extracting training features"),
         labelled(validation, 1, "Extracting validation features"),
     )
+
+
+def _plot_samples(split: Split, dataset: Dataset, image_size: int) -> Figure:
+    """Draws some training images of each class, as the branches see them."""
+    images = {}
+    for label, name in enumerate(dataset.classes):
+        members = np.flatnonzero(split.labels == label)
+        spread = members[np.linspace(0, len(members) - 1, MOST_IMAGES).astype(int)]
+        images[name] = [read_image(split, index, image_size) for index in np.unique(spread)]
+    return plot_contact_sheet(images, f"Training images of {dataset.name}")
 
 
 def _tell_start(config: ExperimentConfig, dataset: Dataset) -> None:
