@@ -8,7 +8,7 @@ train: $(BIN)/ensemble
 	$(BIN)/python -m ensemble.train --branches vgg16,densenet121
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .

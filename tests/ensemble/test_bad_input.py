@@ -54,10 +54,6 @@ def png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
 
 
-def huge_header(path: Path) -> None:
-    path.write_bytes(png_header(30_000, 30_000))
-
-
 def truncated_jpeg(path: Path) -> None:
     picture(path, side=200)
     path.write_bytes(path.read_bytes()[:4000])
@@ -77,6 +73,7 @@ BAD_FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "pixels",
     ),
     "link to nowhere": ("link.png", dangling_link, ""),
+    "unreadable, even for root": ("mem.png", lambda path: path.symlink_to("/proc/self/mem"), ""),
     "link to itself": ("self.png", lambda path: path.symlink_to(path), ""),
 }
 
