@@ -24,7 +24,12 @@ MAY_IMPORT = {
     "ensemble": {"configs", "branches", "heads", "ensemble"},
 }
 BACKENDS = {"tensorflow", "jax", "torch"}
-HEAVY = BACKENDS | {"keras", "sklearn", "matplotlib"}
+NEEDS_BACKEND = {  # and only inside a function, so that the others are not needed
+    "ensemble.engines": {"tensorflow"},  # to hand a graph to a compiler
+    "ensemble.loops": {"tensorflow", "jax"},  # to compile a loop
+    "ensemble.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
+}
+HEAVY = BACKENDS | {"keras", "openvino", "sklearn", "matplotlib"}
 SCREEN = {"ensemble.cli", "ensemble.flags"}  # beside the commands themselves
 
 Modules = dict[str, ast.Module]
@@ -81,7 +86,12 @@ def only_commands_see_screen_and_environment(modules: Modules) -> list[str]:
 
 
 def no_backend_is_imported_by_name(modules: Modules) -> list[str]:
-    return [str(found) for found in _imports(modules) if _package(found.target) in BACKENDS]
+    return [
+        str(found)
+        for found in _imports(modules)
+        if _package(found.target) in BACKENDS
+        and (found.at_start or _package(found.target) not in NEEDS_BACKEND.get(found.source, set()))
+    ]
 
 
 def no_branch_is_known_by_name_elsewhere(modules: Modules) -> list[str]:
@@ -135,6 +145,10 @@ PLANTED = [
     (only_commands_see_screen_and_environment, "branches.planted", "os.getenv('HOME')"),
     (no_backend_is_imported_by_name, "ensemble.planted", "import tensorflow as tf"),
     (no_backend_is_imported_by_name, "ensemble.planted", "def f():\n    from jax import numpy"),
+    (no_backend_is_imported_by_name, "ensemble.engines", "import tensorflow"),
+    (no_backend_is_imported_by_name, "ensemble.engines", "def f():\n    import torch"),
+    (no_backend_is_imported_by_name, "ensemble.loops", "import jax"),
+    (no_backend_is_imported_by_name, "ensemble.optimizers", "def f():\n    import jax"),
     (no_branch_is_known_by_name_elsewhere, "ensemble.planted", "name == 'vgg16'"),
     (no_branch_is_known_by_name_elsewhere, "heads.planted", "name in ('a', 'vgg16')"),
     (

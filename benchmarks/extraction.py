@@ -1,0 +1,145 @@
+"""How fast frozen branches run: each engine against `keras.Model.predict`, side by side.
+
+    python benchmarks/extraction.py
+    python benchmarks/extraction.py --branches vgg16 --sizes 48 --rounds 9
+
+`predict` runs with Keras's defaults, batches of 32, on the same model and the
+same images, which are in memory. All take turns in every round, so that whatever
+else the machine does meets all of them; figures are medians of the rounds. The
+share of the peak is what a branch's convolutions and dense layers need, 2
+operations for a multiply-add, against the fastest of several large float32 matrix
+products in the same rounds.
+"""
+
+import argparse
+import importlib.util
+import math
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from configs.errors import ConfigError
+from ensemble.cli import load_backend
+
+load_backend()  # quietly, before anything imports Keras
+
+import keras  # noqa: E402
+
+from ensemble.engines import Engine, make_engine  # noqa: E402
+from ensemble.model import build_extractor  # noqa: E402
+
+_MATRIX = 2048  # rows and columns
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure how fast frozen branches run.")
+    parser.add_argument("--branches", default="vgg16,densenet121")
+    parser.add_argument("--sizes", default="48,96", help="heights and widths in pixels")
+    parser.add_argument("--engines", default="keras,openvino")
+    parser.add_argument("--seconds", type=float, default=2, help="of each measurement, about")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    print(f"{_processor()}, {os.cpu_count()} cores, {platform.platform()}\n")
+    print("branch        size  runner                  images/s  of predict  of peak")
+    for branch in args.branches.split(","):
+        for size in map(int, args.sizes.split(",")):
+            compare(branch, size, args.engines.split(","), args.seconds, args.rounds)
+
+
+def compare(branch: str, size: int, names: list[str], seconds: float, rounds: int) -> None:
+    """Prints the lines of one branch at one size."""
+    extractor = build_extractor([branch], input_shape=(size, size, 3), weights="random")
+    model = keras.Model(extractor.input, extractor.output[branch])
+    runners = {"keras predict": lambda images: model.predict(images, verbose=0)}
+    for name in names:
+        try:
+            engine = make_engine(model, name)
+        except ConfigError as error:
+            print(f"{name}: {error}")
+        else:
+            runners[engine.name] = lambda images, engine=engine: _extract(engine, images)
+    images = np.random.default_rng(0).uniform(0, 255, (128, size, size, 3)).astype("float32")
+    for run in runners.values():
+        run(images)  # compiles
+    some = max(1, round(seconds / _time(runners["keras predict"], images)))
+    images = np.concatenate([images] * some)
+    products = matrix_products()
+    speeds = {name: [] for name in runners}
+    peaks = {name: [] for name in products}
+    for _ in range(rounds):
+        for name, run in runners.items():
+            speeds[name].append(len(images) / _time(run, images))
+            for product, multiply in products.items():
+                peaks[product].append(2 * _MATRIX**3 / _time(multiply))
+    product, peak = max(((p, median(v)) for p, v in peaks.items()), key=lambda pair: pair[1])
+    operations = 2 * multiply_adds(model)
+    baseline = median(speeds["keras predict"])
+    for name, values in speeds.items():
+        speed = median(values)
+        print(
+            f"{branch:12}  {size:4}  {name:22}  {speed:8.1f}  {speed / baseline:10.2f}"
+            f"  {operations * speed / peak:7.0%}",
+            flush=True,
+        )
+    print(
+        f"{branch:12}  {size:4}  {operations / 1e9:.2f} Gflop an image; "
+        f"peak {peak / 1e9:.0f} Gflop/s ({product})"
+    )
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Returns the multiply-adds of one image, in all convolutions and dense layers."""
+    return sum(
+        math.prod(layer.kernel.shape) * math.prod(layer.output.shape[1:-1])
+        for layer in model._flatten_layers()
+        if hasattr(layer, "kernel")
+    )
+
+
+def matrix_products() -> dict[str, Callable[[], object]]:
+    """Returns functions that multiply two large float32 matrices, by the library that does it."""
+    matrix = np.random.default_rng(0).standard_normal((_MATRIX, _MATRIX), "float32")
+    tensor = keras.ops.convert_to_tensor(matrix)
+    products = {
+        "numpy": lambda: matrix @ matrix,
+        keras.backend.backend(): lambda: np.asarray(keras.ops.matmul(tensor, tensor)),
+    }
+    if importlib.util.find_spec("openvino"):
+        import openvino
+        from openvino import opset13
+
+        left = opset13.parameter(matrix.shape, openvino.Type.f32)
+        product = openvino.Model([opset13.matmul(left, matrix, False, False)], [left])
+        compiled = openvino.compile_model(product, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        products["openvino"] = lambda: compiled(matrix)
+    return products
+
+
+def _extract(engine: Engine, images: np.ndarray) -> list[np.ndarray]:
+    starts = range(0, len(images), engine.batch_size)
+    batches = ((start, images[start : start + engine.batch_size]) for start in starts)
+    return [features for _, features in engine.map(batches)]
+
+
+def _time(function: Callable[..., object], *args: object) -> float:
+    start = time.perf_counter()
+    function(*args)
+    return time.perf_counter() - start
+
+
+def _processor() -> str:
+    """Returns the processor's name, as Linux tells it, or else the platform's word for it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+if __name__ == "__main__":
+    main()
