@@ -7,9 +7,9 @@ import keras
 import numpy as np
 
 from branches.builder import build_branch, freeze
+from branches.checksums import weights_checksum
 from branches.preprocessing import ImageNetPreprocessing
 from branches.registry import BRANCHES
-from branches.weights import weights_checksum
 
 
 def check_branch(name: str) -> None:

@@ -42,7 +42,7 @@ class BranchSpec:
 BRANCHES: Registry[BranchSpec] = Registry(
     "branch",
     package="branches",
-    machinery={"registry", "builder", "preprocessing", "weights", "checks"},
+    machinery={"registry", "builder", "preprocessing", "weights", "checksums", "checks"},
 )
 
 

@@ -3,7 +3,6 @@
 Light to import, so that a wrong path is told before Keras loads.
 """
 
-import hashlib
 import random
 import socket
 import warnings
@@ -11,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from branches.registry import BranchSpec
 from configs.errors import WeightsError
@@ -73,24 +70,6 @@ def check_file(weights: str, branch: str) -> Path:
             f"Weights of branch {branch!r} must be an .h5 or .weights.h5 file. Received: {weights}."
         )
     return path
-
-
-def file_checksum(path: str | Path) -> str:
-    """Returns a file's SHA-256, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_checksum(model: "keras.Model") -> str:
-    """Returns the SHA-256 of all weights of a model, in order, as float32.
-
-    It does not depend on where they came from: a file, a download and random
-    numbers with the same values have the same checksum.
-    """
-    digest = hashlib.sha256()
-    for variable in model.weights:
-        digest.update(np.ascontiguousarray(variable.numpy(), dtype="<f4").tobytes())
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -23,3 +23,7 @@ class WeightsError(UserError):
 
 class RunError(UserError):
     """A run folder that cannot be written, read or repeated."""
+
+
+class StoreError(UserError):
+    """Stored features that cannot be written, or a disk without room for them."""

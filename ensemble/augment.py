@@ -5,10 +5,48 @@ the view's number and the seed alone: it is the same in every run, in every
 order, beside whatever other images.
 """
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from keras import ops
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at every image.
+
+    Args:
+        number: 0 is the image itself, whatever the other arguments are.
+        rotation: Largest angle to either side, in degrees.
+        horizontal_flip: Whether half of the images, on average, are mirrored.
+        seed: Of the draw.
+    """
+
+    number: int = 0
+    rotation: float = 0.0
+    horizontal_flip: bool = False
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """A name that no other view has, fit for a folder."""
+        if self.number == 0:
+            return "view-0"
+        digest = hashlib.sha256(repr(astuple(self)).encode()).hexdigest()
+        return f"view-{self.number}-{digest[:16]}"
+
+    def of(self, images: np.ndarray, digests: Sequence[bytes]) -> np.ndarray:
+        """Returns the view of each image; arguments and result as in `augmented_view`."""
+        return augmented_view(
+            images,
+            digests,
+            self.number,
+            rotation=self.rotation,
+            horizontal_flip=self.horizontal_flip,
+            seed=self.seed,
+        )
 
 
 def augmented_view(

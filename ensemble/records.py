@@ -1,26 +1,30 @@
 """What a run records of its inputs: weights, images, splits, so that it can be repeated."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from branches.weights import file_checksum, weights_checksum
+from branches.checksums import file_checksum, weights_checksum
 from configs.schema import ExperimentConfig, ModelConfig
 from ensemble.datasets.loading import Dataset
+from ensemble.features import FrozenBranch
 from ensemble.model import MultiBranchModel
 from ensemble.pipeline import Inspection
+from ensemble.preparation import Images
 
 SPLIT_COLUMNS = ("path", "label", "split", "group", "weight")
 
 
-def split_rows(
-    dataset: Dataset, train: Inspection, validation: Inspection
-) -> Iterator[tuple[str, str, str, str, float]]:
+def split_rows(dataset: Dataset, images: Images) -> Iterator[tuple[str, str, str, str, float]]:
     """Yields the split as rows of a manifest, in `SPLIT_COLUMNS`, which `--labels` reads again."""
-    parts = {"train": train.readable, "validation": validation.readable, "test": dataset.test}
+    parts = {
+        "train": images.train.readable,
+        "validation": images.validation.readable,
+        "test": dataset.test,
+    }
     for part, split in parts.items():
         if split is None:
             continue
@@ -40,6 +44,19 @@ def record_weights(model: ModelConfig, extractor: keras.Model) -> dict[str, dict
     }
 
 
+def record_features(branches: Sequence[FrozenBranch]) -> dict[str, dict[str, Any]]:
+    """Returns what ran each branch and where its features are, by branch label."""
+    return {
+        branch.label: {
+            "stored_as": branch.key.name,
+            "engine": branch.engine,
+            "extracted": branch.extracted,
+            "reused": branch.reused,
+        }
+        for branch in branches
+    }
+
+
 def record_data(inspection: Inspection) -> dict[str, Any]:
     """Returns a fingerprint of images and labels that does not depend on their names."""
     split = inspection.readable
@@ -53,8 +70,7 @@ def record_data(inspection: Inspection) -> dict[str, Any]:
 def describe_experiment(
     config: ExperimentConfig,
     dataset: Dataset,
-    train: Inspection,
-    validation: Inspection,
+    images: Images,
     ensemble: MultiBranchModel,
 ) -> dict[str, str]:
     """Returns the lines about data and model that a report shows: heading to text."""
@@ -62,8 +78,8 @@ def describe_experiment(
     trained = sum(int(np.prod(weight.shape)) for weight in ensemble.classifier.trainable_weights)
     weights = {model.weights_of(branch.label) for branch in model.branches}
     return {
-        "Data": f"{dataset.name}, {len(train.readable)} training and "
-        f"{len(validation.readable)} validation images",
+        "Data": f"{dataset.name}, {len(images.train.readable)} training and "
+        f"{len(images.validation.readable)} validation images",
         "Image size": f"{config.data.image_size} x {config.data.image_size} pixels",
         "Views": f"{config.data.views} of each training image",
         "Branches": ", ".join(branch.label for branch in model.branches),

@@ -11,9 +11,9 @@ import pytest
 
 from branches.builder import build_branch, freeze
 from branches.checks import check_branch
+from branches.checksums import weights_checksum
 from branches.preprocessing import ImageNetPreprocessing
 from branches.registry import BRANCHES, BranchSpec, branch_names, check_size
-from branches.weights import weights_checksum
 from configs.errors import ConfigError
 from ensemble.checks import load_plugins
 

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from branches.builder import build_branch
+from branches.checksums import file_checksum, weights_checksum
 from branches.preprocessing import with_scaling
 from branches.registry import BRANCHES, BranchSpec
-from branches.weights import check_file, file_checksum, weights_checksum
+from branches.weights import check_file
 from configs.errors import WeightsError
 
 SHAPE = (24, 24, 3)
