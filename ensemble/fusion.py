@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from keras import KerasTensor, Model, layers
 
+from ensemble.batches import read_maps
 from ensemble.layers import AreaPooling
 
 Fusion = Literal["pooled", "grid", "flat"]
@@ -61,12 +62,15 @@ def adapt_scales(classifier: Model, features: Mapping[str, np.ndarray]) -> None:
 
     Args:
         classifier: One built with standardization; else nothing happens.
-        features: Branch label to values of shape `(..., h, w, c)`.
+        features: Branch label to values of shape `(views, images, h, w, c)`.
     """
     names = {layer.name for layer in classifier.layers}
     for label, values in features.items():
         if _scale_name(label) in names:
-            classifier.get_layer(_scale_name(label)).adapt(values.reshape(-1, *values.shape[-3:]))
+            mean, deviation = _moments(values)
+            # Two maps with these moments stand for all, which may not fit into memory.
+            maps = np.stack([mean - deviation, mean + deviation])
+            classifier.get_layer(_scale_name(label)).adapt(maps[:, None, None])
 
 
 def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
@@ -88,6 +92,23 @@ def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
         m if m.shape[1:3] == (height, width) else AreaPooling(height, width)(m)
         for m in maps.values()
     ]
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and deviation of each channel, float64, shape `(c,)`, from one reading.
+
+    Chan et al., Updating formulae and a pairwise algorithm for computing sample
+    variances, 1979.
+    """
+    count, mean, squares = 0, np.zeros(values.shape[-1]), np.zeros(values.shape[-1])
+    for maps in read_maps(values):
+        rows = maps.reshape(-1, maps.shape[-1])
+        shift = rows.mean(axis=0, dtype="float64") - mean
+        squares += rows.var(axis=0, dtype="float64") * len(rows)
+        squares += shift**2 * count * len(rows) / (count + len(rows))
+        count += len(rows)
+        mean += shift * len(rows) / count
+    return mean, np.sqrt(squares / count)
 
 
 def _flat(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,10 @@ import keras
 import numpy as np
 
 from configs.schema import TrainingConfig
-from ensemble.features import LabelledFeatures, ViewBatches
+from ensemble.batches import Block, LabelledFeatures, draw_order, first_views, read_blocks
 from ensemble.fusion import adapt_scales
+from ensemble.loops import Loop, evaluation_loop, training_loop
+from ensemble.optimizers import build_adam
 from ensemble.progress import progress_bar
 from ensemble.report import TrainingSummary
 
@@ -71,7 +73,7 @@ def train_classifier(
     """
     adapt_scales(classifier, train.inputs)
     classifier.compile(
-        optimizer=keras.optimizers.Adam(
+        optimizer=build_adam(
             learning_rate=config.learning_rate,
             beta_1=config.beta_1,
             beta_2=config.beta_2,
@@ -81,26 +83,53 @@ def train_classifier(
         loss=keras.losses.SparseCategoricalCrossentropy(),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )
+    recording = keras.callbacks.History()
     stopping = keras.callbacks.EarlyStopping(
         config.monitor, patience=config.patience, restore_best_weights=True
     )
     telling = _EpochTeller(images=len(train.labels))
-    history = classifier.fit(
-        ViewBatches(train, batch_size=config.batch_size, seed=seed),
-        validation_data=ViewBatches(validation, batch_size=_VALIDATION_BATCH),
-        epochs=config.epochs,
-        callbacks=[stopping, telling],
-        shuffle=False,  # the batches have an order of their own, the same on every backend
-        verbose=0,
+    callbacks = keras.callbacks.CallbackList(
+        [recording, stopping, telling], model=classifier, epochs=config.epochs
     )
-    epochs = {**history.history, "seconds": telling.seconds}
+    learn, judge = training_loop(classifier), evaluation_loop(classifier)
+    classifier.stop_training = False
+    callbacks.on_train_begin()
+    for epoch in range(config.epochs):
+        callbacks.on_epoch_begin(epoch)
+        order = draw_order(train, seed=seed, epoch=epoch + 1)
+        learnt = _run(learn, classifier, read_blocks(train, order, batch_size=config.batch_size))
+        judged = _run(judge, classifier, _validation_blocks(validation))
+        callbacks.on_epoch_end(
+            epoch, {**learnt, **{f"val_{name}": value for name, value in judged.items()}}
+        )
+        if classifier.stop_training:
+            break
+    callbacks.on_train_end()
+    epochs = {**recording.history, "seconds": telling.seconds}
     return History(epochs, stopping.best_epoch + 1, config.monitor)
 
 
 def predict_features(classifier: keras.Model, data: LabelledFeatures) -> np.ndarray:
     """Returns the probabilities of the first view, shape `(images, num_classes)`."""
-    batches = ViewBatches(data, batch_size=_VALIDATION_BATCH)
-    return classifier.predict(batches, verbose=0)
+    return np.concatenate(
+        [
+            classifier.predict_on_batch({name: maps[step] for name, maps in block.inputs.items()})
+            for block in _validation_blocks(data)
+            for step in range(len(block.labels))
+        ]
+    )
+
+
+def _validation_blocks(data: LabelledFeatures) -> Iterator[Block]:
+    return read_blocks(data, first_views(data), batch_size=_VALIDATION_BATCH)
+
+
+def _run(loop: Loop, classifier: keras.Model, blocks: Iterable[Block]) -> dict[str, Any]:
+    """Runs a loop over blocks and returns the classifier's metrics over all of them."""
+    classifier.reset_metrics()
+    for block in blocks:
+        loop(block)
+    return classifier.get_metrics_result()
 
 
 class _EpochTeller(keras.callbacks.Callback):

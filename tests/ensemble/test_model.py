@@ -22,6 +22,11 @@ def images() -> np.ndarray:
     return np.random.default_rng(1).uniform(0, 255, (5, 24, 24, 3)).astype("float32")
 
 
+def one_view(features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Features as they are stored: views come before images."""
+    return {label: values[None] for label, values in features.items()}
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("branches", [["tiny"], ["tiny", "tiny:b"]])
 def test_model_is_classifier_after_extractor(tiny, images, fusion, branches):
@@ -39,7 +44,8 @@ def test_saving_keeps_the_law_and_the_names(tiny, images, tmp_path):
     ensemble = build_model(
         ["tiny", "tiny:b"], classes=["b", "a"], image_size=24, weights="random", standardize=True
     )
-    adapt_scales(ensemble.classifier, ensemble.extractor.predict(images, verbose=0))
+    features = ensemble.extractor.predict(images, verbose=0)
+    adapt_scales(ensemble.classifier, one_view(features))
     ensemble.model.save(tmp_path / "model.keras")
 
     loaded = MultiBranchModel.load(tmp_path / "model.keras")
@@ -93,7 +99,7 @@ def test_standardized_features_have_mean_0_and_deviation_1(tiny, images):
         ["tiny"], classes="ab", image_size=24, weights="random", standardize=True
     )
     features = ensemble.extractor.predict(images, verbose=0)
-    adapt_scales(ensemble.classifier, features)
+    adapt_scales(ensemble.classifier, one_view(features))
     scaled = keras.Model(
         ensemble.classifier.input, ensemble.classifier.get_layer("tiny_scale").output
     )

@@ -1,13 +1,14 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
 
-from configs.errors import ConfigError
 from configs.schema import TrainingConfig
-from ensemble import features as features_module
-from ensemble.datasets.loading import Split
-from ensemble.features import LabelledFeatures, ViewBatches, extract
-from ensemble.model import build_model
+from ensemble import batches as batches_module
+from ensemble.batches import LabelledFeatures, draw_order
+from ensemble.model import build_classifier, build_model
 from ensemble.training import predict_features, train_classifier
 
 
@@ -25,16 +26,29 @@ def extracted(ensemble, data: LabelledFeatures) -> LabelledFeatures:
     return LabelledFeatures({"tiny": np.stack(views)}, data.labels, data.weights)
 
 
-def train_frozen_branches(ensemble, data: LabelledFeatures, config: TrainingConfig, seed: int):
-    """The naive way: the frozen extractor runs at every step."""
+def train_frozen_branches(
+    ensemble, data: LabelledFeatures, config: TrainingConfig, seed: int
+) -> list[float]:
+    """The naive way: the frozen extractor runs at every step. Returns each epoch's loss."""
     image = keras.Input((16, 16, 3), name="image")
     model = keras.Model({"image": image}, ensemble.model(image))
     model.compile(
         keras.optimizers.Adam(config.learning_rate, epsilon=config.epsilon),
         "sparse_categorical_crossentropy",
     )
-    batches = ViewBatches(data, batch_size=config.batch_size, seed=seed)
-    return model.fit(batches, epochs=config.epochs, shuffle=False, verbose=0).history
+    losses = []
+    for epoch in range(1, config.epochs + 1):
+        rows, views = draw_order(data, seed=seed, epoch=epoch)
+        history = model.fit(
+            {"image": data.inputs["image"][views, rows]},
+            data.labels[rows],
+            sample_weight=data.weights[rows],
+            batch_size=config.batch_size,
+            shuffle=False,
+            verbose=0,
+        )
+        losses += history.history["loss"]
+    return losses
 
 
 def test_stored_features_train_exactly_as_frozen_branches_at_every_step(tiny, data):
@@ -46,12 +60,10 @@ def test_stored_features_train_exactly_as_frozen_branches_at_every_step(tiny, da
         keras.utils.set_random_seed(6)
         if way == "features":
             features = extracted(ensemble, data)
-            history = train_classifier(
-                ensemble.classifier, features, features, config, seed=7
-            ).epochs
+            history = train_classifier(ensemble.classifier, features, features, config, seed=7)
+            trained.append(history.epochs["loss"])
         else:
-            history = train_frozen_branches(ensemble, data, config, seed=7)
-        trained.append(history["loss"])
+            trained.append(train_frozen_branches(ensemble, data, config, seed=7))
 
     np.testing.assert_allclose(trained[0], trained[1], rtol=1e-5)
 
@@ -105,33 +117,45 @@ def test_optimizer_settings_reach_adam(tiny, data):
     assert (adam.beta_1, adam.beta_2, adam.epsilon, adam.amsgrad) == (0.8, 0.9, 0.1, True)
 
 
-def test_every_image_comes_once_an_epoch_in_an_order_of_its_own():
-    numbers = np.arange(10)
-    batches = ViewBatches(
-        LabelledFeatures({"x": np.stack([numbers, numbers + 100])}, numbers, np.ones(10)),
-        batch_size=4,
-        seed=1,
-    )
-
-    orders, views = [], []
-    for _ in range(5):
-        seen = np.concatenate([batches[index][0]["x"] for index in range(len(batches))])
-        orders.append(tuple(seen % 100))
-        views.append(tuple(seen >= 100))
-        batches.on_epoch_end()
-
-    assert all(sorted(order) == list(numbers) for order in orders)
-    assert len(set(orders)) == 5
-    assert len(set(views)) > 1
+def train_from(values, labels: np.ndarray) -> tuple[dict, np.ndarray]:
+    """Trains on features of one branch and returns the history and what it then predicts."""
+    keras.utils.set_random_seed(1)
+    classifier = build_classifier({"a": values.shape[2:]}, classes="ab", standardize=True)
+    data = LabelledFeatures({"a": values}, labels, np.ones(len(labels), "float32"))
+    config = TrainingConfig(epochs=3, batch_size=8)
+    history = dict(train_classifier(classifier, data, data, config, seed=2).epochs)
+    del history["seconds"]
+    return history, predict_features(classifier, data)
 
 
-def test_features_that_cannot_fit_are_refused_before_the_work(tiny, monkeypatch):
-    extractor = build_model([tiny], classes="ab", image_size=16, weights="random").extractor
-    monkeypatch.setattr(features_module, "_memory", lambda: 10_000)
-    split = Split(None, ("a",) * 500, np.zeros(500, np.int32), np.ones(500, np.float32), ())
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_neither_place_nor_precision_of_storage_changes_a_training(
+    data, dtype, monkeypatch, tmp_path
+):
+    stored = data.inputs["image"].astype(dtype)
+    history, probabilities = train_from(stored.astype("float32"), data.labels)
 
-    with pytest.raises(ConfigError, match="--fusion pooled"):
-        extract(extractor, split, [b""] * 500)
+    mapped = np.memmap(tmp_path / "features", dtype, "w+", shape=stored.shape)
+    mapped[:] = stored
+    monkeypatch.setattr(batches_module, "_BLOCK", 3 * 8 * stored[0, 0].nbytes)  # bytes
+    streamed_history, streamed_probabilities = train_from(mapped, data.labels)
+
+    for name, values in history.items():
+        np.testing.assert_allclose(streamed_history[name], values, rtol=1e-5)
+    np.testing.assert_allclose(streamed_probabilities, probabilities, rtol=1e-4)
+
+
+def test_nothing_of_a_training_stays_in_memory(data):
+    def train():
+        classifier = build_classifier({"image": (16, 16, 3)}, classes="ab")
+        config = TrainingConfig(epochs=1, batch_size=16)
+        train_classifier(classifier, data, data, config, seed=1)
+        return weakref.ref(classifier)
+
+    trained = train()
+    gc.collect()
+
+    assert trained() is None
 
 
 def test_weights_count_in_the_loss(tiny, data):

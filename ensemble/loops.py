@@ -1,0 +1,157 @@
+"""Many steps in one call: loops over blocks of batches, compiled where the backend can.
+
+`fit` returns to Python after every step, which for a small head takes longer
+than the step. What a step does is left to the model's own `train_step` and
+`test_step`; here is only their repetition, and with it all that differs between
+backends.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from ensemble.batches import Block
+
+Loop = Callable[[Block], None]
+
+
+def training_loop(model: keras.Model) -> Loop:
+    """Returns a function that trains a compiled model on every batch of a block, in order.
+
+    The model's metrics go on counting until they are reset. Loops keep to the
+    model as it was compiled when they were made.
+    """
+    _build_state(model)
+    match keras.backend.backend():
+        case "tensorflow":
+            return _TensorFlowLoop(model.train_step)
+        case "jax":
+            return _JaxLoop(
+                model.train_step,
+                model.trainable_variables,
+                model.non_trainable_variables,
+                model.optimizer.variables,
+                model.metrics_variables,
+            )
+        case _:
+            model.make_train_function()
+            return _PlainLoop(model.train_function)
+
+
+def evaluation_loop(model: keras.Model) -> Loop:
+    """Returns a function that judges a compiled model on every batch of a block.
+
+    What comes out is in the model's metrics, which go on counting until they are
+    reset.
+    """
+    _build_state(model)
+    match keras.backend.backend():
+        case "tensorflow":
+            return _TensorFlowLoop(model.test_step)
+        case "jax":
+            return _JaxLoop(
+                model.test_step,
+                model.trainable_variables,
+                model.non_trainable_variables,
+                model.metrics_variables,
+            )
+        case _:
+            model.make_test_function()
+            return _PlainLoop(model.test_function)
+
+
+def _build_state(model: keras.Model) -> None:
+    """Makes the variables of optimizer, loss and metrics, since a compiled loop cannot."""
+    label, weight = keras.ops.zeros(1, "int32"), keras.ops.ones(1)
+    probabilities = keras.ops.ones((1, *model.output_shape[1:]))
+    model.compute_loss(y=label, y_pred=probabilities, sample_weight=weight)
+    model.compute_metrics(None, label, probabilities, weight)
+    model.reset_metrics()
+    model.optimizer.build(model.trainable_variables)
+
+
+class _TensorFlowLoop:
+    """A while loop in a graph, traced once for all numbers of steps and sizes of batches."""
+
+    def __init__(self, step: Callable[[Block], Any]) -> None:
+        self._step = step
+        self._run: Loop | None = None
+
+    def __call__(self, block: Block) -> None:
+        if self._run is None:
+            self._run = self._trace(block)
+        self._run(block)
+
+    def _trace(self, example: Block) -> Loop:
+        import tensorflow as tf
+
+        def run(block: Block) -> None:
+            def advance(index: Any) -> Any:
+                self._step(_batch(block, index))
+                return index + 1
+
+            steps = tf.shape(block.labels)[0]
+            tf.while_loop(lambda index: index < steps, advance, [0])
+
+        signature = keras.tree.map_structure(
+            lambda values: tf.TensorSpec((None, None, *values.shape[2:]), values.dtype), example
+        )
+        return tf.function(run, input_signature=[signature], autograph=False)
+
+
+class _JaxLoop:
+    """A while loop in a program, compiled once for each size of batches.
+
+    Args:
+        step: From the variables' values and a batch to logs and new values.
+        variables: What it takes and gives back, in its order.
+    """
+
+    def __init__(self, step: Callable[..., Any], *variables: list[keras.Variable]) -> None:
+        import jax
+
+        def run(values: Any, block: Block, steps: int) -> Any:
+            def advance(index: Any, values: Any) -> Any:
+                return step(values, _batch(block, index))[1]
+
+            return jax.lax.fori_loop(0, steps, advance, values)
+
+        compiled = jax.jit(run, donate_argnums=0)
+        # Waiting keeps blocks from piling up in memory before a slow device.
+        self._run = lambda *arguments: jax.block_until_ready(compiled(*arguments))
+        self._variables = variables
+        self._longest: dict[int, int] = {}  # steps of the longest block, by size of batches
+
+    def __call__(self, block: Block) -> None:
+        values = tuple([variable.value for variable in group] for group in self._variables)
+        values = self._run(values, self._fill_up(block), len(block.labels))
+        for variables, new_values in zip(self._variables, values, strict=True):
+            for variable, value in zip(variables, new_values, strict=True):
+                variable.assign(value)
+
+    def _fill_up(self, block: Block) -> Block:
+        """Makes a block as long as the longest before it, since another length compiles anew."""
+        steps, size = block.labels.shape
+        longest = self._longest[size] = max(steps, self._longest.get(size, 0))
+        if steps == longest:
+            return block
+        return keras.tree.map_structure(
+            lambda array: np.resize(array, (longest, *array.shape[1:])), block
+        )
+
+
+class _PlainLoop:
+    """A loop in Python over the function that `fit` calls with a list of one batch."""
+
+    def __init__(self, step: Callable[[list[Block]], Any]) -> None:
+        self._step = step
+
+    def __call__(self, block: Block) -> None:
+        for index in range(len(block.labels)):
+            self._step([_batch(block, index)])
+
+
+def _batch(block: Block, index: Any) -> Block:
+    return keras.tree.map_structure(lambda array: array[index], block)
