@@ -277,6 +277,27 @@ class ModelConfig(Settings):
         return self.weights.get(label, "imagenet")
 
 
+class FeatureConfig(Settings):
+    """How frozen branches are run, and where their features are kept."""
+
+    directory: Path | None = Field(
+        None,
+        description="folder of stored features, shared by all runs; none: the environment "
+        "variable ENSEMBLE_CACHE, else a folder in your cache",
+        **flag("cache", metavar="FOLDER"),
+    )
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="of the stored numbers; float16 takes half the disk"
+    )
+    engine: Literal["auto", "keras", "openvino"] = Field(
+        "auto",
+        description="what runs them; auto: openvino where it is installed and there is no GPU",
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="of their arithmetic; the shorter ones are for GPUs"
+    )
+
+
 class TrainingConfig(Settings):
     """How long, how fast and when to stop."""
 
@@ -306,6 +327,7 @@ class ExperimentConfig(Settings):
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
+    features: FeatureConfig = FeatureConfig()
     training: TrainingConfig = TrainingConfig()
     seed: int = Field(
         1,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ensemble.datasets.registry import Location
     from ensemble.evaluation import evaluate_run
     from ensemble.experiment import FitResult, fit
-    from ensemble.features import extract
+    from ensemble.features import FrozenBranch
     from ensemble.model import (
         MultiBranchModel,
         build_classifier,
@@ -20,14 +20,18 @@ if TYPE_CHECKING:
         build_model,
         compose,
     )
+    from ensemble.preparation import fill_store
     from ensemble.report import Report
     from ensemble.run import Run
+    from ensemble.store import FeatureStore
     from ensemble.training import train_classifier
 
 _HOME = {
     "Dataset": "ensemble.datasets.loading",
     "ExperimentConfig": "configs.schema",
+    "FeatureStore": "ensemble.store",
     "FitResult": "ensemble.experiment",
+    "FrozenBranch": "ensemble.features",
     "Location": "ensemble.datasets.registry",
     "MultiBranchModel": "ensemble.model",
     "Report": "ensemble.report",
@@ -37,7 +41,7 @@ _HOME = {
     "build_model": "ensemble.model",
     "compose": "ensemble.model",
     "evaluate_run": "ensemble.evaluation",
-    "extract": "ensemble.features",
+    "fill_store": "ensemble.preparation",
     "fit": "ensemble.experiment",
     "load_dataset": "ensemble.datasets.loading",
     "train_classifier": "ensemble.training",
@@ -46,7 +50,9 @@ _HOME = {
 __all__ = [
     "Dataset",
     "ExperimentConfig",
+    "FeatureStore",
     "FitResult",
+    "FrozenBranch",
     "Location",
     "MultiBranchModel",
     "Report",
@@ -56,7 +62,7 @@ __all__ = [
     "build_model",
     "compose",
     "evaluate_run",
-    "extract",
+    "fill_store",
     "fit",
     "load_dataset",
     "train_classifier",

@@ -10,6 +10,8 @@ COMMANDS = {
     "train": "train an ensemble or a baseline",
     "evaluate": "judge a run on labelled images",
     "branches": "list the branches",
+    "extract": "store the features of a training ahead of it",
+    "cache": "list, verify or prune stored features",
 }
 
 

@@ -1,11 +1,11 @@
 """`python -m ensemble.branches`: a table of all branches."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from branches.registry import BRANCHES, BranchSpec
 from ensemble.checks import load_plugins
-from ensemble.cli import load_backend, run_command
+from ensemble.cli import load_backend, run_command, table
 from ensemble.flags import Parser
 
 _HEADER = (
@@ -28,7 +28,7 @@ def _list(argv: Sequence[str] | None) -> None:
     load_plugins([plugin for plugin in args.plugins.split(",") if plugin])
     specs = sorted(BRANCHES, key=lambda spec: spec.name)
     load_backend()
-    for line in _table([_HEADER, *(_row(spec) for spec in specs)]):
+    for line in table([_HEADER, *(_row(spec) for spec in specs)]):
         print(line)
 
 
@@ -47,16 +47,6 @@ def _row(spec: BranchSpec) -> tuple[str, ...]:
         spec.weights_licence or "none published",
         spec.reference,
     )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        )
-        yield "  ".join(cells).rstrip()
 
 
 if __name__ == "__main__":

@@ -41,6 +41,9 @@ def read_experiment(argv: Sequence[str] | None, *, prog: str, description: str) 
     values = read_config(args.config) if args.config else {}
     for path in sorted(settings, key=lambda path: path.count(".")):  # a part before its options
         _put(values, path.split("."), settings[path])
+    cache = os.environ.get("ENSEMBLE_CACHE")
+    if cache and isinstance(values.setdefault("features", {}), dict):
+        values["features"].setdefault("directory", cache)
     config = _validate(values)
     if args.print_config:
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
@@ -104,6 +107,17 @@ def load_backend() -> None:
             f"Keras cannot start with the backend {backend!r} ({error}). Set KERAS_BACKEND to "
             "tensorflow, jax or torch, and install that package."
         ) from error
+
+
+def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yields the lines of a table for the screen, numbers set to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        )
+        yield "  ".join(cells).rstrip()
 
 
 def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -8,29 +8,18 @@ import numpy as np
 
 from configs.errors import DataError, RunError
 from configs.schema import DataConfig
-from ensemble.datasets.loading import Dataset, Labelled, Split, load_dataset, load_labelled
+from ensemble.datasets.loading import Dataset, Labelled, Split, load_labelled
 from ensemble.datasets.registry import Location, Problem
 from ensemble.metrics import measure
 from ensemble.model import MultiBranchModel
 from ensemble.pipeline import inspect, read_image, stream
 from ensemble.plots import MOST_ERRORS, plot_confusion, plot_errors, png
+from ensemble.preparation import read_dataset
 from ensemble.progress import progress_bar
 from ensemble.report import Report, TrainingSummary
 from ensemble.run import Run
 
 _BATCH = 64  # images at a time
-
-
-def read_dataset(config: DataConfig, seed: int) -> Dataset:
-    """Returns the dataset that settings describe, its splits drawn by the seed."""
-    return load_dataset(
-        Location(tuple(config.root), config.labels),
-        source=config.source,
-        classes=config.classes,
-        merge=config.merge,
-        validation_fraction=config.validation_fraction,
-        seed=seed,
-    )
 
 
 def judge(

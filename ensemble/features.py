@@ -1,77 +1,250 @@
-"""Features of frozen branches: each branch sees each view of each image once."""
+"""Features of frozen branches: each branch sees each view of each image once, for all runs."""
 
+import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 
-from configs.errors import ConfigError
+from branches.checksums import architecture_checksum, weights_checksum
+from branches.registry import BRANCHES
+from configs.errors import ConfigError, StoreError
+from configs.schema import Branch
+from ensemble.augment import View
 from ensemble.datasets.loading import Split
+from ensemble.engines import Engine, EngineName, Precision, make_engine
 from ensemble.pipeline import stream
 from ensemble.progress import progress_bar
+from ensemble.store import BranchKey, FeatureGroup, FeatureStore
 
-Features = dict[str, np.ndarray]  # branch label to shape (views, images, h, w, c)
-View = Callable[[np.ndarray, Sequence[bytes], int], np.ndarray]
+log = logging.getLogger(__name__)
 
-_BATCH = 64  # images at a time; larger ones are no faster on a CPU
-_SHARE_OF_MEMORY = 0.8  # for features; branches, batches and the rest need some too
+Seen = tuple[int, np.ndarray]  # number of a view, and the images seen in it
+
+_SHARE_OF_MEMORY = 0.5  # for features; larger ones stay on the disk and are read bit by bit
 
 
-def extract(
-    extractor: keras.Model,
-    split: Split,
-    digests: Sequence[bytes],
-    *,
-    views: int = 1,
-    make_view: View | None = None,
-    label: str = "Extracting features",
-) -> Features:
-    """Runs a frozen extractor once over every view of every image.
+class FrozenBranch:
+    """A branch of an extractor whose features are stored, or else extracted and stored.
 
     Args:
-        extractor: Image to `{branch label: map}`, from `build_extractor`.
-        split: The images, all readable.
-        digests: What identifies each image.
-        views: Number of views; the first is the image itself.
-        make_view: From images, digests and a view's number to that view; needed
-            for more than one view.
-        label: Text of the progress bar.
+        extractor: From `build_extractor`.
+        label: The branch's label in it.
+        store: Where features are kept.
+        engine: Who runs the branch; see `make_engine`.
+        precision: Of the arithmetic; see `make_engine`.
+        dtype: Of the stored numbers, "float32" or "float16".
 
-    Returns:
-        Branch label to float32 features of shape `(views, images, h, w, c)`.
-
-    Raises:
-        ConfigError: If they would not fit into memory.
+    Attributes:
+        store: As above.
+        key: What decides the features.
+        engine: Name of what ran the branch; None as long as nothing had to be extracted.
+        extracted: Views of images that were extracted.
+        reused: Views of images that were stored already.
     """
-    _refuse_too_large(extractor, len(split) * views)
-    image_size = extractor.input_shape[1]
-    features = {
-        branch: np.empty((views, len(split), *feature_map.shape[1:]), "float32")
-        for branch, feature_map in extractor.output.items()
-    }
-    with progress_bar(label, len(split) * views) as bar:
-        for rows, images in stream(split, image_size, batch_size=_BATCH):
-            for view in range(views):
-                seen = make_view(images, digests[rows], view) if make_view else images
-                maps = extractor.predict_on_batch(seen.astype("float32"))
-                for branch, values in maps.items():
-                    features[branch][view, rows] = values
-                bar.update(len(images))
-    return features
 
-
-def _refuse_too_large(extractor: keras.Model, views: int) -> None:
-    numbers = sum(math.prod(feature_map.shape[1:]) for feature_map in extractor.output.values())
-    needed, memory = 4 * numbers * views, _memory()
-    if memory is not None and needed > _SHARE_OF_MEMORY * memory:
-        raise ConfigError(
-            f"Features of {views:,} views, {numbers:,} numbers each, take {needed / 1e9:.1f} GB; "
-            f"this machine has {memory / 1e9:.1f} GB. Use --fusion pooled, fewer --views, fewer "
-            "branches or a smaller --image-size."
+    def __init__(
+        self,
+        extractor: keras.Model,
+        label: str,
+        store: FeatureStore,
+        *,
+        engine: EngineName = "auto",
+        precision: Precision = "float32",
+        dtype: str = "float32",
+    ) -> None:
+        branch = Branch.model_validate(label)
+        model, kept = extractor.get_layer(branch.layer_name), extractor.output[label]
+        self.label = label
+        self.key = BranchKey(
+            branch=branch.backbone,
+            weights=weights_checksum(model),
+            architecture=architecture_checksum(model),
+            scaling=BRANCHES.get(branch.backbone).preprocessing,
+            image_size=extractor.input_shape[1],
+            reduction="map" if kept.shape == model.output.shape else "pooled",
+            shape=tuple(kept.shape[1:]),
+            precision=precision,
+            dtype=dtype,
         )
+        self.engine: str | None = None
+        self.extracted = self.reused = 0
+        self.store = store
+        self._model = keras.Model(extractor.input, kept, name=branch.layer_name)
+        self._choice: tuple[EngineName, Precision] = engine, precision
+        self._running: Engine | None = None
+
+    def load(self, split: Split, digests: Sequence[bytes], views: Sequence[View]) -> np.ndarray:
+        """Returns the features of every view of every image.
+
+        Args:
+            split: The images, all readable.
+            digests: SHA-256 of each image.
+            views: The views.
+
+        Returns:
+            Shape `(views, images, h, w, c)`, in the store's dtype. If they are too
+            many for the memory they lie in a file that vanishes with the process.
+
+        Raises:
+            ConfigError: If a feature is no finite number of that dtype.
+            DataError: If an image can no longer be read.
+            StoreError: If the store cannot be written or its disk is too full.
+        """
+        features = self._allocate((len(views), len(split), *self.key.shape))
+        self._serve(split, digests, views, features)
+        return features
+
+    def fill(self, split: Split, digests: Sequence[bytes], views: Sequence[View]) -> None:
+        """Sees to it that the features are stored, in memory that does not grow with the images.
+
+        Takes and raises what `load` does.
+        """
+        self._serve(split, digests, views, None)
+
+    def _serve(
+        self,
+        split: Split,
+        digests: Sequence[bytes],
+        views: Sequence[View],
+        features: np.ndarray | None,
+    ) -> None:
+        group = self.store.open(self.key)
+        with group.locked(self._tell_waiting):
+            outs = [None] * len(views) if features is None else features
+            found = np.stack(
+                [
+                    group.read(view.name, digests, self._tell_damaged, out)
+                    for view, out in zip(views, outs, strict=True)
+                ]
+            )
+            first = _first_of_each(digests)
+            missing = ~found & (first == np.arange(len(digests)))
+            self.reused += int(found.sum())
+            self.extracted += int(missing.sum())
+            if missing.any():
+                self._announce(int(missing.sum()), missing.size)
+                self._extract(group, split, digests, views, missing, features)
+        if features is not None:  # an image that occurs twice was seen once
+            for view, image in zip(*np.nonzero(~found & ~missing), strict=True):
+                features[view, image] = features[view, first[image]]
+
+    def _extract(
+        self,
+        group: FeatureGroup,
+        split: Split,
+        digests: Sequence[bytes],
+        views: Sequence[View],
+        missing: np.ndarray,
+        features: np.ndarray | None,
+    ) -> None:
+        """Runs the branch where `missing`, of shape `(views, images)`, says so."""
+        engine = self._start_engine()
+        unwritten: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in views]
+
+        def write(view: int) -> None:
+            if unwritten[view]:
+                images, maps = map(np.concatenate, zip(*unwritten[view], strict=True))
+                group.add(views[view].name, [digests[image] for image in images], maps)
+                unwritten[view].clear()
+
+        batches = _batches(split, digests, views, missing, self.key.image_size, engine.batch_size)
+        with progress_bar(f"Extracting {self.label}", int(missing.sum())) as bar:
+            for (view, images), maps in engine.map(batches):
+                stored = self._as_stored(maps)
+                if features is not None:
+                    features[view, images] = stored
+                unwritten[view].append((images, stored))
+                if sum(len(images) for images, _ in unwritten[view]) >= self.key.shard_images:
+                    write(view)
+                bar.update(len(images))
+            for view in range(len(views)):
+                write(view)
+
+    def _start_engine(self) -> Engine:
+        if self._running is None:
+            choice, precision = self._choice
+            self._running = make_engine(self._model, choice, precision=precision)
+            self.engine = self._running.name
+        return self._running
+
+    def _as_stored(self, maps: np.ndarray) -> np.ndarray:
+        """Returns features in the store's dtype, which must hold them."""
+        if not np.abs(maps).max(initial=0) <= np.finfo(self.key.dtype).max:  # NaN is not
+            raise ConfigError(
+                f"Features of branch {self.label!r} are no finite numbers of {self.key.dtype}. "
+                "Use --features.dtype float32, --features.precision float32 or other --weights."
+            )
+        return maps.astype(self.key.dtype, copy=False)
+
+    def _allocate(self, shape: tuple[int, ...]) -> np.ndarray:
+        needed, memory = math.prod(shape) * np.dtype(self.key.dtype).itemsize, _memory()
+        if memory is None or needed <= _SHARE_OF_MEMORY * memory:
+            return np.empty(shape, self.key.dtype)
+        log.info(
+            "%s: %.1f GB of features are too many for the memory and are read from the disk",
+            self.label,
+            needed / 1e9,
+        )
+        self._refuse_without_room(needed)
+        with tempfile.TemporaryFile(dir=self.store.open(self.key).folder) as file:
+            return np.memmap(file, self.key.dtype, "w+", shape=shape)
+
+    def _announce(self, missing: int, wanted: int) -> None:
+        """Tells the work and the room that it takes on the disk, before it begins."""
+        needed = missing * self.key.image_bytes
+        self._refuse_without_room(needed)
+        log.info(
+            "%s: %s of %s views of images are to be extracted, %.1f MB in %s",
+            self.label,
+            f"{missing:,}",
+            f"{wanted:,}",
+            needed / 1e6,
+            self.store.folder,
+        )
+
+    def _refuse_without_room(self, needed: int) -> None:
+        free = self.store.free_bytes()
+        if needed > free:
+            raise StoreError(
+                f"Features of branch {self.label!r} take {needed / 1e9:.2f} GB, and the disk of "
+                f"{self.store.folder} has {free / 1e9:.2f} GB left. Free some space, choose "
+                "another folder with --cache, or use --fusion pooled or --features.dtype float16."
+            )
+
+    def _tell_waiting(self) -> None:
+        log.info("%s: waiting for another process that extracts the same features", self.label)
+
+    def _tell_damaged(self, path: Path, reason: str) -> None:
+        log.warning("%s is damaged (%s); its features are extracted again", path, reason)
+
+
+def _batches(
+    split: Split,
+    digests: Sequence[bytes],
+    views: Sequence[View],
+    missing: np.ndarray,
+    image_size: int,
+    batch_size: int,
+) -> Iterator[tuple[Seen, np.ndarray]]:
+    """Yields what is missing, each image decoded once for all of its views."""
+    wanted = np.flatnonzero(missing.any(axis=0))
+    for rows, pixels in stream(split.select(wanted), image_size, batch_size=batch_size):
+        for number, view in enumerate(views):
+            chosen = missing[number, wanted[rows]]
+            images = wanted[rows][chosen]
+            if len(images):
+                yield (number, images), view.of(pixels[chosen], [digests[i] for i in images])
+
+
+def _first_of_each(digests: Sequence[bytes]) -> np.ndarray:
+    """Returns for each image the first one with the same content, shape `(images,)`."""
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(digest, index) for index, digest in enumerate(digests)])
 
 
 def _memory() -> int | None:
@@ -80,63 +253,3 @@ def _memory() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
-
-
-@dataclass(frozen=True, eq=False)
-class LabelledFeatures:
-    """Features with what a training needs beside them.
-
-    Args:
-        inputs: Input name to values of shape `(views, images, ...)`.
-        labels: Class numbers, shape `(images,)`.
-        weights: What an image counts in the loss, shape `(images,)`.
-    """
-
-    inputs: Mapping[str, np.ndarray]
-    labels: np.ndarray
-    weights: np.ndarray
-
-
-class ViewBatches(keras.utils.PyDataset):
-    """Batches that take one view of each image, shuffled and drawn anew in every epoch.
-
-    The order and the views of an epoch are a function of the seed and the
-    epoch's number alone, on every backend.
-
-    Args:
-        data: What to take batches of.
-        batch_size: Images in a batch; the last one may be smaller.
-        seed: Of order and views; None: in order, and always the first view.
-    """
-
-    def __init__(self, data: LabelledFeatures, *, batch_size: int, seed: int | None = None) -> None:
-        super().__init__()
-        self._data = data
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = 0
-        self._draw()
-
-    def __len__(self) -> int:
-        return -(-len(self._data.labels) // self._batch_size)
-
-    def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        rows = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        views = self._views[rows]
-        inputs = {name: values[views, rows] for name, values in self._data.inputs.items()}
-        return inputs, self._data.labels[rows], self._data.weights[rows]
-
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
-        self._draw()
-
-    def _draw(self) -> None:
-        images = len(self._data.labels)
-        if self._seed is None:
-            self._order = np.arange(images)
-            self._views = np.zeros(images, "int64")
-            return
-        generator = np.random.default_rng([self._seed, self._epoch])
-        self._order = generator.permutation(images)
-        views = len(next(iter(self._data.inputs.values())))
-        self._views = generator.integers(views, size=images)

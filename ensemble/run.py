@@ -54,6 +54,7 @@ class Run:
             ) from error
         run = cls(folder)
         settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
+        settings["features"].pop("directory", None)  # of this machine, and decides no result
         run.write("config.yaml", write_config(settings))
         return run
 

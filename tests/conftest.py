@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: a tiny branch, a tiny dataset, the real faces."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ensemble.cli import load_backend
 
 
 def pytest_configure() -> None:
+    os.environ["ENSEMBLE_CACHE"] = tempfile.mkdtemp(prefix="features-")  # not the user's own
     load_backend()  # quietly, before a test module imports Keras
 
 
@@ -70,6 +72,7 @@ def make_config(tiny: str, colours_folder: Path, tmp_path: Path) -> Callable[...
         values: dict[str, Any] = {
             "data": {"root": [colours_folder], "image_size": 16, "views": 2},
             "model": {"branches": [tiny], "weights": "random", "standardize": True},
+            "features": {"directory": tmp_path / "cache", "engine": "keras"},
             "training": {"epochs": 4, "batch_size": 8},
             "output": tmp_path / "runs",
         }

@@ -156,6 +156,31 @@ def test_a_mistake_in_evaluating_is_told(arguments, told):
     assert_refused(run("ensemble.evaluate", *arguments.split()), told)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "action"),
+        ("lst", "invalid choice: 'lst'"),
+        ("list --all", "--all and --unused-for go with prune"),
+        ("prune --unused-for long", "--unused-for"),
+    ],
+)
+def test_a_mistake_in_looking_after_the_cache_is_told(arguments, told):
+    assert_refused(run("ensemble.cache", *arguments.split()), told)
+
+
+def test_the_cache_folder_is_that_of_the_flag_or_of_the_environment(monkeypatch):
+    def folder(*arguments: str) -> str | None:
+        outcome = train("--print-config", *arguments)
+        return yaml.safe_load(outcome.output)["features"].get("directory")
+
+    monkeypatch.setenv("ENSEMBLE_CACHE", "elsewhere")
+    assert folder() == "elsewhere"
+    assert folder("--cache", "here") == "here"
+    monkeypatch.delenv("ENSEMBLE_CACHE")
+    assert folder() is None
+
+
 def test_a_plugin_that_fails_is_told_in_a_line(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text("1 / 0\n")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from configs.errors import DataError
 from configs.schema import DataConfig
-from ensemble.evaluation import read_dataset
 from ensemble.pipeline import inspect
+from ensemble.preparation import read_dataset
 
 
 def picture(path: Path, seed: int = 0, side: int = 20) -> Path:

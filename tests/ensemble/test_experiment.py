@@ -209,7 +209,7 @@ def test_a_name_that_is_taken_is_told_before_the_work(make_config: MakeConfig, t
 
 def test_a_weights_file_is_recorded_with_its_checksum(make_config, tiny, tmp_path):
     from branches.builder import build_branch
-    from branches.weights import file_checksum
+    from branches.checksums import file_checksum
 
     path = tmp_path / "tiny.weights.h5"
     build_branch(tiny, input_shape=(16, 16, 3), weights="random", seed=9).save_weights(path)

@@ -1,0 +1,27 @@
+"""`python -m ensemble.extract`: fills the store of features ahead of trainings."""
+
+import sys
+from collections.abc import Sequence
+
+from ensemble.cli import load_backend, read_experiment, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Extracts the features that a training with the same arguments would need."""
+    return run_command(lambda: _extract(argv))
+
+
+def _extract(argv: Sequence[str] | None) -> None:
+    config = read_experiment(
+        argv,
+        prog="python -m ensemble.extract",
+        description="Extract and store the features that a training with these settings reads.",
+    )
+    load_backend()
+    from ensemble.preparation import fill_store
+
+    print(fill_store(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
