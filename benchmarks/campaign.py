@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from machine import describe_machine
 
 from ensemble.cli import load_backend
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=1, help="of each training image")
     parser.add_argument("--epochs", type=int, default=50, help="at most")
     args = parser.parse_args()
+    print(describe_machine())
     dataset = load_dataset(
         Location(tuple(map(Path, args.data.split(","))), args.labels),
         classes=args.classes.split(","),

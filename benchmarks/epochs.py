@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from machine import describe_machine
 
 from ensemble.cli import load_backend
 
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=4)
     args = parser.parse_args()
+    print(describe_machine())
     labels = np.arange(args.images, dtype=np.int32) % 8
     ones = np.ones(args.images, np.float32)
     names = tuple(map(str, range(args.images)))

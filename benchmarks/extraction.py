@@ -14,14 +14,12 @@ products in the same rounds.
 import argparse
 import importlib.util
 import math
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import numpy as np
+from machine import describe_machine
 
 from configs.errors import ConfigError
 from ensemble.cli import load_backend
@@ -44,7 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement, about")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    print(f"{_processor()}, {os.cpu_count()} cores, {platform.platform()}\n")
+    print(f"{describe_machine()}\n")
     print("branch        size  runner                  images/s  of predict  of peak")
     for branch in args.branches.split(","):
         for size in map(int, args.sizes.split(",")):
@@ -130,15 +128,6 @@ def _time(function: Callable[..., object], *args: object) -> float:
     start = time.perf_counter()
     function(*args)
     return time.perf_counter() - start
-
-
-def _processor() -> str:
-    """Returns the processor's name, as Linux tells it, or else the platform's word for it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 if __name__ == "__main__":

@@ -14,14 +14,12 @@ than seeds do.
 """
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import mean, median, stdev
 
 import numpy as np
+from machine import describe_machine
 
 from configs.schema import TrainingConfig
 from ensemble.cli import load_backend
@@ -30,8 +28,11 @@ load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
-from ensemble.batches import draw_order, read_blocks  # noqa: E402
-from ensemble.batches import LabelledFeatures  # noqa: E402
+from ensemble.batches import (  # noqa: E402
+    LabelledFeatures,
+    draw_order,
+    read_blocks,
+)
 from ensemble.loops import training_loop  # noqa: E402
 from ensemble.model import build_classifier  # noqa: E402
 from ensemble.optimizers import build_adam  # noqa: E402
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="timed, after the first")
     parser.add_argument("--seeds", type=int, default=0, help="also compare accuracies over these")
     args = parser.parse_args()
-    print(f"{_processor()}, {os.cpu_count()} threads, {platform.platform()}")
+    print(describe_machine())
     print(f"{keras.backend.backend()}, {args.images:,} images, median of {args.epochs} epochs\n")
     sizes = [int(size) for size in args.features.split(",")]
     print("features  fit, s an epoch  loop, s an epoch  fit / loop")
@@ -156,15 +157,6 @@ class _Turns(keras.callbacks.Callback):
         self._other(epoch)
         self.of_fit.append(middle - self._start)
         self.of_other.append(time.perf_counter() - middle)
-
-
-def _processor() -> str:
-    """Returns the processor's name, as Linux tells it, or else the platform's word for it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 if __name__ == "__main__":

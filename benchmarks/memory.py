@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from machine import describe_machine
 from PIL import Image
 
 
@@ -23,6 +24,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=48, help="height and width in pixels")
     parser.add_argument("--images", default="2000,28000")
     args = parser.parse_args()
+    print(describe_machine())
     counts = [int(count) for count in args.images.split(",")]
     peaks = []
     print("images  peak MB")

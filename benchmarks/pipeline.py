@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from machine import describe_machine
 from PIL import Image
 
 from ensemble.cli import load_backend
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data", type=Path, help="class folders or a .zip of them")
     args = parser.parse_args()
+    print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         root = args.data or draw(Path(folder) / "faces", args.images)
         split = load_dataset(Location((root,))).train

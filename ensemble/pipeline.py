@@ -20,7 +20,7 @@ from ensemble.progress import progress_bar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD = 8  # images in work for each thread: enough to hide a slow read, little memory
+_AHEAD = 8  # images in work for each thread, at least: enough to hide a slow read
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
 
     found: list[bytes | Problem] = []
     with progress_bar(label, len(split)) as bar:
-        for result in _ahead(look, range(len(split))):
+        for result in _ahead(look, range(len(split)), 0):
             found.append(result)
             bar.update()
     kept = [index for index, result in enumerate(found) if isinstance(result, bytes)]
@@ -92,20 +92,26 @@ def stream(split: Split, image_size: int, *, batch_size: int) -> Iterator[tuple[
         The rows of the batch, and its images, uint8, shape
         `(batch, image_size, image_size, 3)`, RGB of 0..255.
     """
-    images = _ahead(lambda index: read_image(split, index, image_size), range(len(split)))
+    # Two batches are decoded ahead, so that the next one is there when a batch is done.
+    images = _ahead(
+        lambda index: read_image(split, index, image_size), range(len(split)), 2 * batch_size
+    )
     for start in range(0, len(split), batch_size):
         batch = np.stack(list(islice(images, batch_size)))
         yield slice(start, start + len(batch)), batch
 
 
-def _ahead(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Maps in threads, in order, never more than a few items ahead of the reader."""
+def _ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], distance: int
+) -> Iterator[Result]:
+    """Maps in threads, in order, about `distance` items ahead of the reader and never far more."""
     threads = os.cpu_count() or 1
+    most = max(distance, threads * _AHEAD)
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[Result]] = deque()
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) >= threads * _AHEAD:
+            if len(pending) >= most:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
