@@ -4,7 +4,9 @@ import logging
 import math
 import os
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -146,14 +148,22 @@ class FrozenBranch:
         engine = self._start_engine()
         unwritten: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in views]
 
+        writes: deque[Future[None]] = deque()
+
         def write(view: int) -> None:
             if unwritten[view]:
                 images, maps = map(np.concatenate, zip(*unwritten[view], strict=True))
-                group.add(views[view].name, [digests[image] for image in images], maps)
+                names = [digests[image] for image in images]
+                writes.append(writer.submit(group.add, views[view].name, names, maps))
                 unwritten[view].clear()
+            while len(writes) > 1:  # the engine need not wait for the disk, but not run far ahead
+                writes.popleft().result()
 
         batches = _batches(split, digests, views, missing, self.key.image_size, engine.batch_size)
-        with progress_bar(f"Extracting {self.label}", int(missing.sum())) as bar:
+        with (
+            ThreadPoolExecutor(1) as writer,
+            progress_bar(f"Extracting {self.label}", int(missing.sum())) as bar,
+        ):
             for (view, images), maps in engine.map(batches):
                 stored = self._as_stored(maps)
                 if features is not None:
@@ -164,6 +174,8 @@ class FrozenBranch:
                 bar.update(len(images))
             for view in range(len(views)):
                 write(view)
+            while writes:
+                writes.popleft().result()
 
     def _start_engine(self) -> Engine:
         if self._running is None:

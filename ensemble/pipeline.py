@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +19,7 @@ from ensemble.progress import progress_bar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD = 8  # images in work for each thread, at least: enough to hide a slow read
+_AHEAD = 8  # images in work for each thread: enough to hide a slow read, little memory
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
 
     found: list[bytes | Problem] = []
     with progress_bar(label, len(split)) as bar:
-        for result in _ahead(look, range(len(split)), 0):
+        for result in _ahead(look, range(len(split))):
             found.append(result)
             bar.update()
     kept = [index for index, result in enumerate(found) if isinstance(result, bytes)]
@@ -92,26 +91,26 @@ def stream(split: Split, image_size: int, *, batch_size: int) -> Iterator[tuple[
         The rows of the batch, and its images, uint8, shape
         `(batch, image_size, image_size, 3)`, RGB of 0..255.
     """
-    # Two batches are decoded ahead, so that the next one is there when a batch is done.
-    images = _ahead(
-        lambda index: read_image(split, index, image_size), range(len(split)), 2 * batch_size
-    )
-    for start in range(0, len(split), batch_size):
-        batch = np.stack(list(islice(images, batch_size)))
-        yield slice(start, start + len(batch)), batch
+
+    def read(rows: slice) -> tuple[slice, np.ndarray]:
+        indices = range(len(split))[rows]
+        return rows, np.stack([read_image(split, index, image_size) for index in indices])
+
+    starts = range(0, len(split), batch_size)
+    rows = (slice(start, min(start + batch_size, len(split))) for start in starts)
+    yield from _ahead(read, rows, each=1)
 
 
 def _ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], distance: int
+    work: Callable[[Item], Result], items: Iterable[Item], *, each: int = _AHEAD
 ) -> Iterator[Result]:
-    """Maps in threads, in order, about `distance` items ahead of the reader and never far more."""
+    """Maps in threads, in order, with `each` items in work for a thread and one more waiting."""
     threads = os.cpu_count() or 1
-    most = max(distance, threads * _AHEAD)
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[Result]] = deque()
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) >= most:
+            if len(pending) > threads * each:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
