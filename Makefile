@@ -18,7 +18,7 @@ check: $(VENV)/dev
 $(BIN)/ensemble: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[openvino]'
 	touch $@
 
 $(VENV)/dev: $(BIN)/ensemble
