@@ -75,7 +75,8 @@ def test_a_short_flag_means_its_setting(flag, path):
     assert texts(f"--{flag}=some,text") == {path: "some,text"}
 
 
-def test_a_flag_not_given_says_nothing():
+def test_a_flag_not_given_says_nothing(monkeypatch):
+    monkeypatch.delenv("ENSEMBLE_CACHE")  # which would speak
     assert texts() == {}
     assert read() == ExperimentConfig()
 
