@@ -46,7 +46,7 @@ def _cache(argv: Sequence[str] | None) -> None:
     args = parser.parse_args(argv)
     if args.action != "prune" and (args.all or args.unused_for is not None):
         parser.error("--all and --unused-for go with prune")
-    store = FeatureStore(args.cache and Path(args.cache))
+    store = FeatureStore(args.cache)
     groups = store.groups()
     if args.action == "list":
         _list(groups)
