@@ -122,10 +122,11 @@ def load_ferplus(location: Location) -> Collection:
 
 @dataclass(frozen=True)
 class _Ballot:
-    """One row of votes: the image it is on and the column that wins, if any."""
+    """One row of votes: the image it is on, the votes and the column that wins, if any."""
 
     image: str
     split: str | None
+    votes: Mapping[str, int]
     winner: str | None
 
 
@@ -179,8 +180,10 @@ def _read_ballots(table: Table) -> tuple[dict[int, _Ballot], list[Problem]]:
     # The last place, -1, is that of no majority.
     columns = (*VOTES, None)
     ballots = {
-        number: _Ballot(image, split, columns[winner])
-        for (number, (image, split)), winner in zip(rows.items(), winners, strict=True)
+        number: _Ballot(image, split, dict(zip(VOTES, votes, strict=True)), columns[winner])
+        for (number, (image, split)), votes, winner in zip(
+            rows.items(), counts, winners, strict=True
+        )
     }
     return ballots, problems
 
@@ -236,7 +239,7 @@ def _elect(found: Mapping[str, _Ballot | None]) -> tuple[list[Record], list[str]
         elif ballot.winner in NO_EMOTIONS:
             left_out[f"voted {NO_EMOTIONS[ballot.winner]}"] += 1
         else:
-            records.append(Record(name, ballot.winner, ballot.split))
+            records.append(Record(name, ballot.winner, ballot.split, votes=ballot.votes))
     return records, [f"{count} images {what} are left out" for what, count in left_out.items()]
 
 

@@ -31,6 +31,8 @@ class Split:
         labels: Class indices of shape `(n,)`, int32.
         weights: What an image counts in the loss, of shape `(n,)`, float32, >= 0.
         groups: The group of each image, or None.
+        votes: Votes for each class, of shape `(n, classes)`, float32, where every
+            image has at least one; else None.
     """
 
     images: ImageStore
@@ -38,6 +40,7 @@ class Split:
     labels: np.ndarray
     weights: np.ndarray
     groups: tuple[str | None, ...]
+    votes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -50,6 +53,7 @@ class Split:
             self.labels[indices],
             self.weights[indices],
             tuple(self.groups[index] for index in indices),
+            None if self.votes is None else self.votes[indices],
         )
 
 
@@ -234,8 +238,20 @@ def _tabulate(
         np.array([label for label in labels if label is not None], np.int32),
         np.array([record.weight for record in kept], np.float32),
         tuple(record.group for record in kept),
+        _count_votes(kept, class_map),
     )
     return rows, np.array([record.split or "train" for record in kept], object)
+
+
+def _count_votes(records: Sequence[Record], class_map: ClassMap) -> np.ndarray | None:
+    """Returns the votes for the classes that are kept, None unless every record has some."""
+    votes = np.zeros((len(records), len(class_map.names)), np.float32)
+    for row, record in zip(votes, records, strict=True):
+        for label, count in (record.votes or {}).items():
+            index = class_map.index(label)
+            if index is not None:
+                row[index] += count
+    return votes if votes.any(axis=1).all() else None
 
 
 def _refuse_crossing_groups(rows: Split, parts: np.ndarray) -> None:

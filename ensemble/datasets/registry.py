@@ -1,6 +1,6 @@
 """What a dataset source is: it turns a location into records and a store of images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -32,6 +32,7 @@ class Record:
         split: "train", "validation", "test", or None where the data does not say.
         group: Images of one group (a person, a video) never cross splits; None: no group.
         weight: How much the image counts in the loss, >= 0.
+        votes: Label to the number of people who gave it; None: the data does not say.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Record:
     split: str | None = None
     group: str | None = None
     weight: float = 1.0
+    votes: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
