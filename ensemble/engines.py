@@ -10,17 +10,13 @@ from typing import Any, Literal, Protocol, TypeVar
 import keras
 import numpy as np
 
-from branches.preprocessing import ImageNetPreprocessing
 from configs.errors import ConfigError
+from ensemble.precision import Precision, in_precision
 
 EngineName = Literal["auto", "keras", "openvino"]
-Precision = Literal["float32", "bfloat16", "float16"]
 Tag = TypeVar("Tag")
 
 log = logging.getLogger(__name__)
-
-# Layers that see pixels: 8 bits of mantissa cannot hold 256 grey levels.
-_PIXEL_LAYERS = (ImageNetPreprocessing, keras.layers.Rescaling, keras.layers.Normalization)
 
 
 class Engine(Protocol):
@@ -96,7 +92,8 @@ class KerasEngine:
         if precision == "float32":
             runner = keras.Model(model.input, model.output)  # compiling leaves `model` as it was
         else:
-            runner = _rebuild(model, precision)
+            runner = in_precision(model, precision)
+            runner.trainable = False
             details.append(precision)
         # XLA makes TensorFlow slower on a CPU, and everything else faster.
         slow_jit = keras.backend.backend() == "tensorflow" and not _has_gpu()
@@ -239,26 +236,6 @@ def _freeze_graph(model: keras.Model, batch_size: int) -> Any:
 
     images = tf.TensorSpec((batch_size, *model.input_shape[1:]), "float32")
     return tf.function(run, autograph=False).get_concrete_function(images)
-
-
-def _rebuild(model: keras.Model, precision: Precision) -> keras.Model:
-    """Returns a copy of a model that computes in another precision, its weights in float32."""
-    policy = f"mixed_{precision}"
-
-    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-        keeps = isinstance(layer, (keras.layers.InputLayer, *_PIXEL_LAYERS))
-        config = layer.get_config()
-        return type(layer).from_config(config if keeps else {**config, "dtype": policy})
-
-    try:
-        copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
-        copy.set_weights(model.get_weights())
-    except Exception as error:  # layers of a user's own fail in ways of their own
-        raise ConfigError(
-            f"{model.name!r} cannot be rebuilt in {precision} ({_reason(error)}). Use float32."
-        ) from error
-    copy.trainable = False
-    return copy
 
 
 def _pad(images: np.ndarray, batch_size: int) -> np.ndarray:

@@ -1,9 +1,6 @@
 """Features of frozen branches: each branch sees each view of each image once, for all runs."""
 
 import logging
-import math
-import os
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,18 +13,18 @@ from branches.checksums import architecture_checksum, weights_checksum
 from branches.registry import BRANCHES
 from configs.errors import ConfigError, StoreError
 from configs.schema import Branch
+from ensemble.arrays import allocate
 from ensemble.augment import View
 from ensemble.datasets.loading import Split
-from ensemble.engines import Engine, EngineName, Precision, make_engine
+from ensemble.engines import Engine, EngineName, make_engine
 from ensemble.pipeline import stream
+from ensemble.precision import Precision
 from ensemble.progress import progress_bar
 from ensemble.store import BranchKey, FeatureGroup, FeatureStore
 
 log = logging.getLogger(__name__)
 
 Seen = tuple[int, np.ndarray]  # number of a view, and the images seen in it
-
-_SHARE_OF_MEMORY = 0.5  # for features; larger ones stay on the disk and are read bit by bit
 
 
 class FrozenBranch:
@@ -97,7 +94,12 @@ class FrozenBranch:
             DataError: If an image can no longer be read.
             StoreError: If the store cannot be written or its disk is too full.
         """
-        features = self._allocate((len(views), len(split), *self.key.shape))
+        features = allocate(
+            (len(views), len(split), *self.key.shape),
+            self.key.dtype,
+            folder=self.store.open(self.key).folder,
+            what=f"Features of branch {self.label!r}",
+        )
         self._serve(split, digests, views, features)
         return features
 
@@ -193,19 +195,6 @@ class FrozenBranch:
             )
         return maps.astype(self.key.dtype, copy=False)
 
-    def _allocate(self, shape: tuple[int, ...]) -> np.ndarray:
-        needed, memory = math.prod(shape) * np.dtype(self.key.dtype).itemsize, _memory()
-        if memory is None or needed <= _SHARE_OF_MEMORY * memory:
-            return np.empty(shape, self.key.dtype)
-        log.info(
-            "%s: %.1f GB of features are too many for the memory and are read from the disk",
-            self.label,
-            needed / 1e9,
-        )
-        self._refuse_without_room(needed)
-        with tempfile.TemporaryFile(dir=self.store.open(self.key).folder) as file:
-            return np.memmap(file, self.key.dtype, "w+", shape=shape)
-
     def _announce(self, missing: int, wanted: int) -> None:
         """Tells the work and the room that it takes on the disk, before it begins."""
         needed = missing * self.key.image_bytes
@@ -257,11 +246,3 @@ def _first_of_each(digests: Sequence[bytes]) -> np.ndarray:
     """Returns for each image the first one with the same content, shape `(images,)`."""
     first: dict[bytes, int] = {}
     return np.array([first.setdefault(digest, index) for index, digest in enumerate(digests)])
-
-
-def _memory() -> int | None:
-    """Returns the machine's memory in bytes, None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None

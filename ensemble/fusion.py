@@ -73,6 +73,17 @@ def adapt_scales(classifier: Model, features: Mapping[str, np.ndarray]) -> None:
             classifier.get_layer(_scale_name(label)).adapt(maps[:, None, None])
 
 
+def refresh_scales(model: Model) -> None:
+    """Has standardizations compute with their weights as they are now.
+
+    They compute with constants made of their weights, which do not follow when
+    values are assigned to these.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
+
+
 def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
     """Averages feature maps down to the smallest grid among them.
 

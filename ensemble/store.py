@@ -96,6 +96,16 @@ class FeatureStore:
         default = user_cache_path("multibranch-ensemble", appauthor=False) / "features"
         self.folder = default if folder is None else folder.expanduser()
 
+    def make_folder(self) -> Path:
+        """Returns the store's folder, which is there afterwards.
+
+        Raises:
+            StoreError: If it cannot be made.
+        """
+        with _writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
+
     def open(self, key: BranchKey) -> "FeatureGroup":
         """Returns the features of one frozen branch; makes their folder if there is none.
 

@@ -16,6 +16,7 @@ from ensemble import engines
 from ensemble.drawn_faces import EXPRESSIONS, draw_face
 from ensemble.engines import make_engine
 from ensemble.model import build_extractor
+from ensemble.precision import in_precision
 
 needs_openvino = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow" or importlib.util.find_spec("openvino") is None,
@@ -167,7 +168,7 @@ def test_half_precision_is_near_and_leaves_the_model_alone(precision, model):
 def test_pixels_are_scaled_in_float32_whatever_the_precision(model):
     dark = np.full((1, 32, 32, 3), 200, "uint8")  # 200 and 201 are one number in bfloat16's 8 bits
     images = np.concatenate([dark, dark + 1]).astype("float32")
-    branch = engines._rebuild(model, "bfloat16").get_layer("tiny")
+    branch = in_precision(model, "bfloat16").get_layer("tiny")
 
     scaling = keras.Model(branch.input, branch.get_layer("scaling").output)
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from configs.errors import ConfigError, StoreError
-from ensemble import features as features_module
+from ensemble import arrays
 from ensemble.augment import View
 from ensemble.cache import main as cache
 from ensemble.datasets.loading import Split
@@ -141,7 +141,7 @@ def test_an_image_that_occurs_twice_is_seen_once(extractor, store):
 
 def test_features_too_large_for_the_memory_lie_on_the_disk(extractor, store, monkeypatch):
     _, in_memory = load_features(extractor, store, list(range(20)))
-    monkeypatch.setattr(features_module, "_SHARE_OF_MEMORY", 0)
+    monkeypatch.setattr(arrays, "_SHARE_OF_MEMORY", 0)
 
     _, on_disk = load_features(extractor, store, list(range(20)))
 
