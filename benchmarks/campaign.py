@@ -26,7 +26,7 @@ import keras  # noqa: E402
 
 from configs.schema import TrainingConfig  # noqa: E402
 from ensemble.augment import View  # noqa: E402
-from ensemble.batches import LabelledFeatures  # noqa: E402
+from ensemble.batches import Examples  # noqa: E402
 from ensemble.datasets.loading import load_dataset  # noqa: E402
 from ensemble.datasets.registry import Location  # noqa: E402
 from ensemble.features import FrozenBranch  # noqa: E402
@@ -38,7 +38,8 @@ from ensemble.model import (  # noqa: E402
 )
 from ensemble.pipeline import Inspection, inspect, stream  # noqa: E402
 from ensemble.store import FeatureStore  # noqa: E402
-from ensemble.training import train_classifier  # noqa: E402
+from ensemble.targets import one_hot  # noqa: E402
+from ensemble.training import train_model  # noqa: E402
 
 BRANCHES = ("vgg16", "densenet121")
 SETTINGS = [
@@ -94,18 +95,17 @@ def main() -> None:
     print(f"ratio {naive / (extraction + training):.0f}")
 
 
-def load(
-    branch: FrozenBranch, label: str, found: Inspection, views: list[View]
-) -> LabelledFeatures:
+def load(branch: FrozenBranch, label: str, found: Inspection, views: list[View]) -> Examples:
     features = branch.load(found.readable, found.digests, views)
-    return LabelledFeatures({label: features}, found.readable.labels, found.readable.weights)
+    split = found.readable
+    return Examples({label: features}, one_hot(split.labels, 3), split.weights)
 
 
 def train_head(
     ensemble: MultiBranchModel,
     classes: tuple[str, ...],
-    train: LabelledFeatures,
-    validation: LabelledFeatures,
+    train: Examples,
+    validation: Examples,
     setting: dict,
     args: argparse.Namespace,
 ) -> int:
@@ -119,7 +119,7 @@ def train_head(
         head_options={"kernel_initializer": initializer},
     )
     config = TrainingConfig(epochs=args.epochs, **options)
-    history = train_classifier(classifier, train, validation, config, seed=1)
+    history = train_model(classifier, train, validation, config, seed=1)
     return len(history.epochs["loss"])
 
 

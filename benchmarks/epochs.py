@@ -25,14 +25,15 @@ import keras  # noqa: E402
 
 from configs.schema import TrainingConfig  # noqa: E402
 from ensemble.augment import View  # noqa: E402
-from ensemble.batches import LabelledFeatures  # noqa: E402
+from ensemble.batches import Examples  # noqa: E402
 from ensemble.datasets.loading import Split  # noqa: E402
 from ensemble.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
 from ensemble.features import FrozenBranch  # noqa: E402
 from ensemble.model import build_model  # noqa: E402
 from ensemble.pipeline import inspect, stream  # noqa: E402
 from ensemble.store import FeatureStore  # noqa: E402
-from ensemble.training import train_classifier  # noqa: E402
+from ensemble.targets import one_hot  # noqa: E402
+from ensemble.training import train_model  # noqa: E402
 
 
 class Timer(keras.callbacks.Callback):
@@ -80,9 +81,9 @@ def main() -> None:
             )
             for label in args.branches.split(",")
         }
-        features = LabelledFeatures(inputs, labels, ones)
+        features = Examples(inputs, one_hot(labels, 8), ones)
         config = TrainingConfig(epochs=args.epochs, patience=args.epochs)
-        history = train_classifier(ensemble.classifier, features, features, config, seed=1)
+        history = train_model(ensemble.classifier, features, features, config, seed=1)
     stored = median(history.epochs["seconds"][1:])
 
     pixels = np.concatenate(

@@ -29,14 +29,15 @@ load_backend()  # quietly, before anything imports Keras
 import keras  # noqa: E402
 
 from ensemble.batches import (  # noqa: E402
-    LabelledFeatures,
+    Examples,
     draw_order,
     read_blocks,
 )
 from ensemble.loops import training_loop  # noqa: E402
 from ensemble.model import build_classifier  # noqa: E402
-from ensemble.optimizers import build_adam  # noqa: E402
-from ensemble.training import train_classifier  # noqa: E402
+from ensemble.optimizers import FusedAdam  # noqa: E402
+from ensemble.targets import one_hot  # noqa: E402
+from ensemble.training import train_model  # noqa: E402
 
 _CLASSES = 8
 _BATCH = 32
@@ -71,7 +72,7 @@ def compare_speed(images: int, size: int, epochs: int) -> tuple[float, float]:
     """Returns the seconds of an epoch, by `fit` and by the loop."""
     data = make_data(images, size, seed=0)
     model = build_head(size)
-    model.compile(build_adam(), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.compile(FusedAdam(), "categorical_crossentropy", metrics=["accuracy"])
     run = training_loop(model)
 
     def run_epoch(epoch: int) -> None:
@@ -86,7 +87,7 @@ def compare_speed(images: int, size: int, epochs: int) -> tuple[float, float]:
     plain.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     plain.fit(
         {name: values[0] for name, values in data.inputs.items()},
-        data.labels,
+        data.targets.argmax(axis=1),
         batch_size=_BATCH,
         epochs=1 + epochs,
         callbacks=[turns],
@@ -105,12 +106,12 @@ def compare_accuracy(images: int, size: int, epochs: int, seeds: int) -> dict[st
         plain.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         history = plain.fit(
             {name: values[0] for name, values in train.inputs.items()},
-            train.labels,
+            train.targets.argmax(axis=1),
             batch_size=_BATCH,
             epochs=epochs,
             validation_data=(
                 {name: values[0] for name, values in validation.inputs.items()},
-                validation.labels,
+                validation.targets.argmax(axis=1),
             ),
             verbose=0,
         )
@@ -118,7 +119,7 @@ def compare_accuracy(images: int, size: int, epochs: int, seeds: int) -> dict[st
 
         keras.utils.set_random_seed(seed)
         config = TrainingConfig(batch_size=_BATCH, epochs=epochs, patience=epochs)
-        history = train_classifier(build_head(size), train, validation, config, seed=seed)
+        history = train_model(build_head(size), train, validation, config, seed=seed)
         accuracies["loop"].append(history.epochs["val_accuracy"][-1])
     return accuracies
 
@@ -128,7 +129,7 @@ def build_head(size: int) -> keras.Model:
     return build_classifier({"features": (1, 1, size)}, classes="abcdefgh"[:_CLASSES])
 
 
-def make_data(images: int, size: int, seed: int) -> LabelledFeatures:
+def make_data(images: int, size: int, seed: int) -> Examples:
     """Returns normally distributed features, each class around a centre of its own."""
     directions = np.random.default_rng(0).standard_normal((_CLASSES, size), "float32")
     centres = directions * np.float32(_DISTANCE / np.sqrt(2 * size))
@@ -137,7 +138,7 @@ def make_data(images: int, size: int, seed: int) -> LabelledFeatures:
     values = generator.standard_normal((1, images, 1, 1, size), "float32")
     for row, label in enumerate(labels):
         values[0, row] += centres[label]
-    return LabelledFeatures({"features": values}, labels, np.ones(images, "float32"))
+    return Examples({"features": values}, one_hot(labels, _CLASSES), np.ones(images, "float32"))
 
 
 class _Turns(keras.callbacks.Callback):

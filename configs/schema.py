@@ -298,8 +298,36 @@ class FeatureConfig(Settings):
     )
 
 
+def _as_factors(value: Any) -> Any:
+    mapping = _as_mapping(value)
+    if isinstance(mapping, Mapping) and "" in mapping:
+        raise ValueError(f"{mapping['']!r} stands without a branch; write BRANCH=FACTOR")
+    return mapping
+
+
+Factors = Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(_as_factors)]
+
+
+class FineTuningConfig(Settings):
+    """The second phase, in which branches learn too; see --unfreeze."""
+
+    epochs: int = Field(20, ge=1, description="upper limit, beside those of the head alone")
+    learning_rate: float = Field(1e-5, gt=0, description="Adam's step")
+    factors: Factors = Field(
+        {},
+        description="what a branch's rate is multiplied by",
+        json_schema_extra={"metavar": "BRANCH=X,..."},
+    )
+    batch_norm: bool = Field(
+        False, description="thaw BatchNorm too; in a branch trained from scratch it always learns"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="of the arithmetic; weights stay float32; the shorter are for GPUs"
+    )
+
+
 class TrainingConfig(Settings):
-    """How long, how fast and when to stop."""
+    """What is learned, how fast and when to stop."""
 
     batch_size: int = Field(32, ge=2, description="images in a step", **flag("batch-size"))
     epochs: int = Field(
@@ -314,11 +342,69 @@ class TrainingConfig(Settings):
     amsgrad: bool = Field(
         False, description="Adam's variant by Reddi et al. 2018", **flag("amsgrad")
     )
+    weight_decay: float = Field(
+        0.0, ge=0, lt=1, description="share of a weight that a step of rate 1 takes away"
+    )
+    clip_norm: float | None = Field(
+        None, gt=0, description="longest gradient over all weights; none: any"
+    )
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="decay of a moving average of the weights; 0: none"
+    )
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant",
+        description="the rate over the epochs; cosine falls to 0, plateau halves it after 2 "
+        "epochs without improvement",
+        **flag("schedule"),
+    )
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="epochs in which cosine's rate rises from 0"
+    )
+    targets: Literal["majority", "distribution", "drawn"] = Field(
+        "majority",
+        description="the label; the shares of votes; a class drawn from them in each epoch",
+        **flag("targets"),
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a target spread over all classes",
+        **flag("label-smoothing"),
+    )
+    balance: Literal["none", "weights", "sampling"] = Field(
+        "none",
+        description="rare classes count more in the loss, or their images are drawn more often",
+        **flag("balance"),
+    )
+    focal_gamma: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="how much the loss dwells on hard images (focal loss); 0: cross-entropy",
+    )
     monitor: Literal["val_accuracy", "val_loss"] = Field(
         "val_accuracy", description="what early stopping watches", **flag("monitor")
     )
     patience: int = Field(
         5, ge=1, description="epochs without improvement before stopping", **flag("patience")
+    )
+    unfreeze: Names = Field(
+        [],
+        description="what learns in a second phase: all, last:N or a branch's stages, "
+        "as vgg16:block5,densenet121:conv5; none: the head alone learns",
+        **flag("unfreeze", metavar="[BRANCH:]STAGE,..."),
+    )
+    fine_tuning: FineTuningConfig = FineTuningConfig()
+    jit_compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="steps compiled by XLA; auto: on a GPU; JAX always compiles"
+    )
+    trackers: Annotated[list[Literal["tensorboard", "mlflow"]], BeforeValidator(_split_commas)] = (
+        Field(
+            [],
+            description="also tell each epoch to tensorboard, mlflow",
+            **flag("track", metavar="NAME,..."),
+        )
     )
 
 
@@ -350,3 +436,27 @@ class ExperimentConfig(Settings):
         description="name of the run's folder; none: data, branches and time",
         **flag("name"),
     )
+
+    @property
+    def unfrozen(self) -> dict[str, list[str]]:
+        """Which stages of each branch learn in the second phase: label to stages.
+
+        An entry of `training.unfreeze` that names no branch is for all of them.
+        """
+        labels = [branch.label for branch in self.model.branches]
+        stages: dict[str, list[str]] = {}
+        for entry in self.training.unfreeze:
+            named = [label for label in labels if entry.startswith(f"{label}:")]
+            stage = entry.removeprefix(f"{max(named, key=len)}:") if named else entry
+            for label in [max(named, key=len)] if named else labels:
+                stages.setdefault(label, []).append(stage)
+        return stages
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether all weights are random and learn, so that there is one phase only."""
+        return all(
+            self.model.weights_of(branch.label) == "random"
+            and "all" in self.unfrozen.get(branch.label, ())
+            for branch in self.model.branches
+        )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ensemble.report import Report
     from ensemble.run import Run
     from ensemble.store import FeatureStore
-    from ensemble.training import train_classifier
+    from ensemble.training import train_model
 
 _HOME = {
     "Dataset": "ensemble.datasets.loading",
@@ -44,7 +44,7 @@ _HOME = {
     "fill_store": "ensemble.preparation",
     "fit": "ensemble.experiment",
     "load_dataset": "ensemble.datasets.loading",
-    "train_classifier": "ensemble.training",
+    "train_model": "ensemble.training",
 }
 
 __all__ = [
@@ -65,7 +65,7 @@ __all__ = [
     "fill_store",
     "fit",
     "load_dataset",
-    "train_classifier",
+    "train_model",
 ]
 
 

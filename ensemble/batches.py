@@ -1,30 +1,37 @@
-"""Batches of stored features: their order in each epoch, and how they come into memory."""
+"""Batches of features or images: their order in each epoch, and how they come into memory."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 _BLOCK = 64 * 2**20  # bytes read at a time: enough for the disk, little of the memory
 
+Inputs = Mapping[str, np.ndarray]
+Change = Callable[[Inputs, np.ndarray, int], tuple[Inputs, np.ndarray]]
+
 
 @dataclass(frozen=True, eq=False)
-class LabelledFeatures:
-    """Features with what a training needs beside them.
+class Examples:
+    """What a model is trained or judged on.
 
     Args:
         inputs: Input name to values of shape `(views, images, h, w, c)`, in memory
-            or mapped from a file.
-        labels: Class numbers, shape `(images,)`.
-        weights: What an image counts in the loss, shape `(images,)`.
+            or mapped from a file: a branch's features, or the images themselves.
+        targets: Probability of each class, shape `(images, num_classes)`, float32.
+        weights: What an image counts in the loss, shape `(images,)`, float32.
     """
 
-    inputs: Mapping[str, np.ndarray]
-    labels: np.ndarray
+    inputs: Inputs
+    targets: np.ndarray
     weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.targets)
 
 
 class Order(NamedTuple):
@@ -44,16 +51,18 @@ class Block(NamedTuple):
 
     Args:
         inputs: Input name to values of shape `(steps, batch, ...)`.
-        labels: Class numbers, shape `(steps, batch)`.
+        targets: Probability of each class, shape `(steps, batch, num_classes)`.
         weights: What an image counts in the loss, shape `(steps, batch)`.
     """
 
-    inputs: Mapping[str, np.ndarray]
-    labels: np.ndarray
+    inputs: Inputs
+    targets: np.ndarray
     weights: np.ndarray
 
 
-def draw_order(data: LabelledFeatures, *, seed: int, epoch: int) -> Order:
+def draw_order(
+    data: Examples, *, seed: int, epoch: int, chances: np.ndarray | None = None
+) -> Order:
     """Shuffles the images and draws a view of each.
 
     A function of the seed and the epoch alone, on every backend.
@@ -62,21 +71,33 @@ def draw_order(data: LabelledFeatures, *, seed: int, epoch: int) -> Order:
         data: What to order.
         seed: Of order and views.
         epoch: Counted from 1.
+        chances: How likely each image is drawn, shape `(images,)`, of any sum > 0:
+            as many images are drawn as there are, some of them more than once.
+            None: each image comes once.
     """
-    images = len(data.labels)
+    images = len(data)
     views = next(iter(data.inputs.values())).shape[0]
     generator = np.random.default_rng([seed, epoch])
-    rows = generator.permutation(images)
+    if chances is None:
+        rows = generator.permutation(images)
+    else:
+        rows = generator.choice(images, images, p=chances / chances.sum())
     return Order(rows, generator.integers(views, size=images)[rows])
 
 
-def first_views(data: LabelledFeatures) -> Order:
+def first_views(data: Examples) -> Order:
     """Returns the images as they are stored, and the first view of each."""
-    images = len(data.labels)
-    return Order(np.arange(images), np.zeros(images, "int64"))
+    return Order(np.arange(len(data)), np.zeros(len(data), "int64"))
 
 
-def read_blocks(data: LabelledFeatures, order: Order, *, batch_size: int) -> Iterator[Block]:
+def read_blocks(
+    data: Examples,
+    order: Order,
+    *,
+    batch_size: int,
+    most_steps: int | None = None,
+    change: Change | None = None,
+) -> Iterator[Block]:
     """Yields all batches in order, in blocks of at most 64 MB, one read ahead in a thread.
 
     Memory does not grow with the number of images. All blocks but the last are
@@ -86,11 +107,15 @@ def read_blocks(data: LabelledFeatures, order: Order, *, batch_size: int) -> Ite
         data: What to take batches of.
         order: From `draw_order` or `first_views`.
         batch_size: Images in a batch.
+        most_steps: Batches in a block; None: as many as 64 MB hold.
+        change: Gets a block's inputs `(n, ...)`, targets `(n, num_classes)` and
+            number, and returns inputs and targets to take in their place.
     """
     images = len(order.rows)
     rest = images % batch_size
     per_image = sum(_bytes_per_image(values) for values in data.inputs.values())
-    length = batch_size * max(1, _BLOCK // (batch_size * per_image))
+    steps = max(1, _BLOCK // (batch_size * per_image))
+    length = batch_size * min(steps, most_steps or steps)
     spans = [
         slice(start, min(start + length, images - rest))
         for start in range(0, images - rest, length)
@@ -98,22 +123,24 @@ def read_blocks(data: LabelledFeatures, order: Order, *, batch_size: int) -> Ite
     if rest:
         spans.append(slice(images - rest, images))
 
-    def read(span: slice) -> Block:
-        rows, views = order.rows[span], order.views[span]
-        batches = (-1, min(batch_size, len(rows)))
+    def read(number: int) -> Block:
+        rows, views = (part[spans[number]] for part in order)
+        inputs: Inputs = {name: values[views, rows] for name, values in data.inputs.items()}
+        targets = data.targets[rows]
+        if change is not None:
+            inputs, targets = change(inputs, targets, number)
+        size = min(batch_size, len(rows))
         return Block(
-            inputs={
-                name: values[views, rows].reshape(*batches, *values.shape[2:])
-                for name, values in data.inputs.items()
-            },
-            labels=data.labels[rows].reshape(batches),
-            weights=data.weights[rows].reshape(batches),
+            *keras.tree.map_structure(
+                lambda array: array.reshape(-1, size, *array.shape[1:]),
+                (inputs, targets, data.weights[rows]),
+            )
         )
 
     with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(read, spans[0])
-        for span in spans[1:]:
-            block, coming = coming.result(), thread.submit(read, span)
+        coming = thread.submit(read, 0)
+        for number in range(1, len(spans)):
+            block, coming = coming.result(), thread.submit(read, number)
             yield block
         yield coming.result()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from branches.registry import BRANCHES, check_size
+from branches.registry import BRANCHES, check_size, check_stages
 from branches.weights import check_file
 from configs.errors import ConfigError, UserError
 from configs.mistakes import describe
@@ -43,6 +43,7 @@ def find_mistakes(config: ExperimentConfig) -> list[str]:
         mistake for branch in config.model.branches for mistake in _branch_mistakes(branch, config)
     ]
     mistakes += _head_mistakes(config.model)
+    mistakes += _unfreeze_mistakes(config)
     if config.data.source != "auto" and config.data.source not in SOURCES:
         mistakes.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
     return list(dict.fromkeys(mistakes))  # a backbone used twice makes its mistakes twice
@@ -78,6 +79,26 @@ def _branch_mistakes(branch: Branch, config: ExperimentConfig) -> Iterator[str]:
             check_file(weights, branch.label)
     except UserError as error:
         yield str(error)
+
+
+def _unfreeze_mistakes(config: ExperimentConfig) -> Iterator[str]:
+    backbones = {branch.label: branch.backbone for branch in config.model.branches}
+    for label, stages in config.unfrozen.items():
+        if backbones[label] in BRANCHES:
+            try:
+                check_stages(BRANCHES.get(backbones[label]), stages)
+            except UserError as error:
+                yield str(error)
+    for label in sorted(set(config.training.fine_tuning.factors) - set(backbones)):
+        yield (
+            f"`training.fine_tuning.factors` has {label!r}, which is no branch of this model "
+            f"({', '.join(backbones)})."
+        )
+    if config.from_scratch and config.model.standardize:
+        yield (
+            "--standardize measures the features of frozen branches, and here all of them learn "
+            "from random weights. Leave it out."
+        )
 
 
 def _head_mistakes(model: ModelConfig) -> Iterator[str]:

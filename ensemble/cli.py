@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -17,12 +18,24 @@ from configs.mistakes import describe
 from configs.schema import ExperimentConfig
 from ensemble.checks import find_mistakes, load_plugins
 from ensemble.flags import SettingsParser
+from ensemble.run import Run
 
 Section = TypeVar("Section", bound=BaseModel)
 
 
-def read_experiment(argv: Sequence[str] | None, *, prog: str, description: str) -> ExperimentConfig:
+def read_experiment(
+    argv: Sequence[str] | None, *, prog: str, description: str, resumable: bool = False
+) -> tuple[ExperimentConfig, Path | None]:
     """Reads an experiment's settings: defaults, then `--config`, then flags.
+
+    Args:
+        argv: The words of the command line; None: those of the process.
+        prog: The command, for `--help`.
+        description: What it does, for `--help`.
+        resumable: Whether there is a flag `--resume`, which takes a run's settings.
+
+    Returns:
+        The settings, and the run's folder behind `--resume`.
 
     Raises:
         ConfigError: With every mistake that can be seen without the data.
@@ -37,8 +50,22 @@ def read_experiment(argv: Sequence[str] | None, *, prog: str, description: str) 
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved settings and stop"
     )
+    if resumable:
+        parser.add_argument(
+            "--resume",
+            metavar="RUN",
+            type=Path,
+            help="folder of a run that was broken off, to go on with its settings",
+        )
     args, settings = parser.parse_settings(argv)
-    values = read_config(args.config) if args.config else {}
+    folder = getattr(args, "resume", None)
+    if folder is not None and (args.config or set(settings) - {"features.directory"}):
+        raise ConfigError(
+            "--resume goes on with the settings of the run; no other flag than --cache goes with "
+            f"it. To train with others: --config {folder / 'config.yaml'}."
+        )
+    source = Run.unfinished(folder).folder / "config.yaml" if folder else args.config
+    values = read_config(str(source)) if source else {}
     for path in sorted(settings, key=lambda path: path.count(".")):  # a part before its options
         _put(values, path.split("."), settings[path])
     cache = os.environ.get("ENSEMBLE_CACHE")
@@ -48,7 +75,7 @@ def read_experiment(argv: Sequence[str] | None, *, prog: str, description: str) 
     if args.print_config:
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
         raise SystemExit(0)
-    return config
+    return config, folder
 
 
 def read_section(schema: type[Section], values: dict[str, Any]) -> Section:

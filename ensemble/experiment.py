@@ -1,47 +1,48 @@
 """An experiment from its settings to its run folder: data, features, training, report."""
 
+import json
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from configs.errors import RunError
 from configs.schema import ExperimentConfig, ModelConfig
-from ensemble.batches import LabelledFeatures
+from ensemble.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from ensemble.datasets.loading import Dataset, Split
 from ensemble.environment import describe_environment
 from ensemble.evaluation import judge, write_report
-from ensemble.features import FrozenBranch
 from ensemble.model import MultiBranchModel, build_classifier, compose, feature_shapes
+from ensemble.phases import train_phases
 from ensemble.pipeline import read_image
 from ensemble.plots import MOST_IMAGES, plot_contact_sheet, plot_curves, png
 from ensemble.preparation import (
     Images,
     build_frozen,
     count_classes,
-    freeze_branches,
     inspect_dataset,
     read_dataset,
     refuse_unreadable,
-    tell_branch,
     tell_problems,
     tell_start,
-    training_views,
 )
 from ensemble.records import (
     SPLIT_COLUMNS,
     describe_experiment,
     record_data,
-    record_features,
     record_weights,
     split_rows,
 )
 from ensemble.report import Report
 from ensemble.run import Run
-from ensemble.training import predict_features, train_classifier
+from ensemble.tracking import make_trackers
+from ensemble.training import History, Progress
 
 log = logging.getLogger(__name__)
 
@@ -54,21 +55,28 @@ class FitResult:
         run: The folder that holds everything.
         ensemble: The trained model, with the weights of the best epoch.
         report: Its answers on the validation split.
+        history: Its epochs.
     """
 
     run: Run
     ensemble: MultiBranchModel
     report: Report
+    history: History
 
     def summary(self) -> str:
         """Returns the last screen: what came out and where it lies."""
-        training = self.report.training
-        assert training is not None
-        return (
-            f"{self.report.summary()}\n"
-            f"best epoch {training.best_epoch} of {training.epochs}, by {training.monitor}\n"
-            f"{self.run.folder}/ holds model.keras, report.md, curves.png, confusion.png and more"
-        )
+        history = self.history
+        lines = [
+            self.report.summary(),
+            f"best epoch {history.best_epoch} of {len(history)}, by {history.monitor}",
+            f"{self.run.folder}/ holds model.keras, report.md, curves.png, confusion.png and more",
+        ]
+        if history.interrupted:
+            lines.append(
+                "stopped before its end: python -m ensemble.train --resume "
+                f"{self.run.folder} goes on from epoch {len(history) + 1}"
+            )
+        return "\n".join(lines)
 
 
 def fit(config: ExperimentConfig) -> FitResult:
@@ -76,6 +84,8 @@ def fit(config: ExperimentConfig) -> FitResult:
 
     Raises:
         UserError: If data, weights, stored features or the run folder cannot be used.
+        KeyboardInterrupt: If it is interrupted before its first epoch has ended. Later
+            it ends politely, and the history says so.
     """
     Run.refuse_taken(config)
     dataset = read_dataset(config.data, config.seed)
@@ -84,55 +94,113 @@ def fit(config: ExperimentConfig) -> FitResult:
     branches = "+".join(branch.layer_name for branch in model.branches)
     run = Run.create(config, f"{dataset.name}-{branches}")
     with run.logging():
-        return _fit(run, config, dataset, extractor)
+        return _fit(run, config, dataset, extractor, None)
 
 
-def _fit(run: Run, config: ExperimentConfig, dataset: Dataset, extractor: keras.Model) -> FitResult:
+def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitResult:
+    """Goes on with a run that was broken off, from its last finished epoch.
+
+    On a CPU it ends as it would have ended uninterrupted.
+
+    Args:
+        folder: The run's folder.
+        config: Its settings, with another folder of stored features, say; None:
+            as they are kept in the run.
+
+    Raises:
+        RunError: If there is no such run, it has come to its end, or its images have changed.
+        UserError: As `fit` does.
+    """
+    run = Run.unfinished(folder)
+    config = config or run.config
+    progress = read_checkpoint(run)
+    dataset = read_dataset(config.data, config.seed)
+    extractor, _ = build_frozen(config, dataset)
+    with run.logging():
+        log.info("going on after epoch %d", len(progress.history) if progress else 0)
+        return _fit(run, config, dataset, extractor, progress)
+
+
+def _fit(
+    run: Run,
+    config: ExperimentConfig,
+    dataset: Dataset,
+    extractor: keras.Model,
+    progress: Progress | None,
+) -> FitResult:
     tell_start(config, dataset)
-    images = _inspect(run, dataset, config.data.image_size)
-    train, validation = images.train.readable, images.validation.readable
-    run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset, images))
-    run.write("samples.png", png(_plot_samples(train, dataset, config.data.image_size)))
-
-    branches = freeze_branches(extractor, config.model, config.features)
-    features, validation_features = _load_features(branches, images, config)
-    run.write_json(
-        "environment.json",
-        {
-            **describe_environment(),
-            "seed": config.seed,
-            "weights": record_weights(config.model, extractor),
-            "features": record_features(branches),
-            "data": {
-                "train": record_data(images.train),
-                "validation": record_data(images.validation),
-            },
-        },
-    )
+    size = config.data.image_size
+    images = _inspect(run, dataset, size)
+    if progress is None:
+        run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset, images))
+        run.write("samples.png", png(_plot_samples(dataset, images.train.readable, size)))
+        record = _describe(config, extractor, images)
+        run.write_json("environment.json", record)
+    else:
+        record = _read_record(run, images)
 
     keras.utils.set_random_seed(config.seed)
     ensemble = compose(extractor, _build_classifier(config.model, extractor, dataset.classes))
-    history = train_classifier(
-        ensemble.classifier, features, validation_features, config.training, seed=config.seed
+    trained = train_phases(
+        ensemble,
+        images,
+        config,
+        progress=progress,
+        keep=partial(write_checkpoint, run),
+        trackers=make_trackers(config, run),
     )
+    history = trained.history
     log.info("trained for %.0f s", sum(history.epochs["seconds"]))
+    record["features"] = trained.features
+    run.write_json("environment.json", record)
     run.save("model.keras", ensemble.model.save)
-    run.write_table("history.csv", ["epoch", *history.epochs], history.rows())
+    run.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
     curves = plot_curves(history.epochs, history.best_epoch, f"Training of {run.name}")
     run.write("curves.png", png(curves))
 
+    validation = images.validation.readable
     report = judge(
         f"{run.name} on {dataset.name}, validation",
         dataset.classes,
         validation,
-        predict_features(ensemble.classifier, validation_features),
-        training_counts=count_classes(train, dataset.classes),
+        trained.probabilities,
+        training_counts=count_classes(images.train.readable, dataset.classes),
         training=history.summary(),
         facts=describe_experiment(config, dataset, images, ensemble),
         problems=images.problems,
     )
-    write_report(run, report, validation, config.data.image_size)
-    return FitResult(run, ensemble, report)
+    write_report(run, report, validation, size)
+    if not history.interrupted:
+        remove_checkpoint(run)
+    return FitResult(run, ensemble, report, history)
+
+
+def _describe(config: ExperimentConfig, extractor: keras.Model, images: Images) -> dict[str, Any]:
+    return {
+        **describe_environment(),
+        "seed": config.seed,
+        "weights": record_weights(config.model, extractor),
+        "data": _describe_data(images),
+    }
+
+
+def _describe_data(images: Images) -> dict[str, Any]:
+    return {"train": record_data(images.train), "validation": record_data(images.validation)}
+
+
+def _read_record(run: Run, images: Images) -> dict[str, Any]:
+    """Returns what was recorded when a run was begun, which must have been with these images."""
+    path = run.folder / "environment.json"
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read ({error}).") from error
+    if record.get("data") != _describe_data(images):
+        raise RunError(
+            f"The images or labels are no longer those that {run.folder} was begun with. "
+            f"Put them back, or train anew with --config {run.folder / 'config.yaml'}."
+        )
+    return record
 
 
 def _inspect(run: Run, dataset: Dataset, image_size: int) -> Images:
@@ -144,28 +212,6 @@ def _inspect(run: Run, dataset: Dataset, image_size: int) -> Images:
         tell_problems(images.problems, f"; all are in {path}")
     refuse_unreadable(dataset, images)
     return images
-
-
-def _load_features(
-    branches: Sequence[FrozenBranch], images: Images, config: ExperimentConfig
-) -> tuple[LabelledFeatures, LabelledFeatures]:
-    """Returns the features of all training views and of the validation images."""
-    started = time.perf_counter()
-    views = training_views(config.data, config.seed)
-    train, validation = {}, {}
-    for branch in branches:
-        train[branch.label] = branch.load(images.train.readable, images.train.digests, views)
-        validation[branch.label] = branch.load(
-            images.validation.readable, images.validation.digests, views[:1]
-        )
-        log.info("%s", tell_branch(branch))
-    log.info("features had in %.0f s", time.perf_counter() - started)
-    return (
-        LabelledFeatures(train, images.train.readable.labels, images.train.readable.weights),
-        LabelledFeatures(
-            validation, images.validation.readable.labels, images.validation.readable.weights
-        ),
-    )
 
 
 def _build_classifier(
@@ -181,7 +227,7 @@ def _build_classifier(
     )
 
 
-def _plot_samples(split: Split, dataset: Dataset, image_size: int) -> Figure:
+def _plot_samples(dataset: Dataset, split: Split, image_size: int) -> Figure:
     """Draws some training images of each class, as the branches see them."""
     images = {}
     for label, name in enumerate(dataset.classes):

@@ -64,10 +64,9 @@ def evaluation_loop(model: keras.Model) -> Loop:
 
 def _build_state(model: keras.Model) -> None:
     """Makes the variables of optimizer, loss and metrics, since a compiled loop cannot."""
-    label, weight = keras.ops.zeros(1, "int32"), keras.ops.ones(1)
-    probabilities = keras.ops.ones((1, *model.output_shape[1:]))
-    model.compute_loss(y=label, y_pred=probabilities, sample_weight=weight)
-    model.compute_metrics(None, label, probabilities, weight)
+    target, weight = keras.ops.ones((1, *model.output_shape[1:])), keras.ops.ones(1)
+    model.compute_loss(y=target, y_pred=target, sample_weight=weight)
+    model.compute_metrics(None, target, target, weight)
     model.reset_metrics()
     model.optimizer.build(model.trainable_variables)
 
@@ -85,7 +84,7 @@ class _TensorFlowLoop:
         self._graphs: dict[int, Loop] = {}
 
     def __call__(self, block: Block) -> None:
-        size = block.labels.shape[1]
+        size = block.weights.shape[1]
         if size not in self._graphs:
             self._graphs[size] = self._trace(block)
         self._graphs[size](block)
@@ -98,7 +97,7 @@ class _TensorFlowLoop:
                 self._step(_batch(block, index))
                 return index + 1
 
-            steps = tf.shape(block.labels)[0]
+            steps = tf.shape(block.weights)[0]
             tf.while_loop(lambda index: index < steps, advance, [0])
 
         signature = keras.tree.map_structure(
@@ -132,14 +131,14 @@ class _JaxLoop:
 
     def __call__(self, block: Block) -> None:
         values = tuple([variable.value for variable in group] for group in self._variables)
-        values = self._run(values, self._fill_up(block), len(block.labels))
+        values = self._run(values, self._fill_up(block), len(block.weights))
         for variables, new_values in zip(self._variables, values, strict=True):
             for variable, value in zip(variables, new_values, strict=True):
                 variable.assign(value)
 
     def _fill_up(self, block: Block) -> Block:
         """Makes a block as long as the longest before it, since another length compiles anew."""
-        steps, size = block.labels.shape
+        steps, size = block.weights.shape
         longest = self._longest[size] = max(steps, self._longest.get(size, 0))
         if steps == longest:
             return block
@@ -155,7 +154,7 @@ class _PlainLoop:
         self._step = step
 
     def __call__(self, block: Block) -> None:
-        for index in range(len(block.labels)):
+        for index in range(len(block.weights)):
             self._step([_batch(block, index)])
 
 

@@ -1,5 +1,6 @@
-"""Adam at the speed of memory."""
+"""Adam at the speed of memory, with a rate for each part of a model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,16 +16,27 @@ class FusedAdam(keras.optimizers.Adam):
     that does the same arithmetic at once.
 
     Settings and results are those of `keras.optimizers.Adam`, to rounding; on
-    other backends, which fuse by themselves, it is that very class.
+    other backends, which fuse by themselves, the update is that of Keras.
+
+    Args:
+        factors: What the learning rate is multiplied by for each trainable
+            variable, in the order in which the optimizer is built; None: 1.
+        settings: As of `keras.optimizers.Adam`.
     """
 
+    def __init__(self, *, factors: Sequence[float] | None = None, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.factors = factors
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        if self.factors is not None:
+            learning_rate = learning_rate * self.factors[index]
         if keras.backend.backend() != "tensorflow":
             super().update_step(gradient, variable, learning_rate)
             return
         import tensorflow as tf
 
-        index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, variable.dtype)
         arguments = {
             "var": variable.handle,
@@ -44,9 +56,5 @@ class FusedAdam(keras.optimizers.Adam):
         else:
             tf.raw_ops.ResourceApplyAdam(**arguments)
 
-
-def build_adam(**settings: Any) -> keras.optimizers.Adam:
-    """Returns the fastest Adam of the backend, with the settings of `keras.optimizers.Adam`."""
-    if keras.backend.backend() == "tensorflow":
-        return FusedAdam(**settings)
-    return keras.optimizers.Adam(**settings)
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "factors": self.factors}

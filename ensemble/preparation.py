@@ -31,11 +31,13 @@ class Images:
         train: What is learned from.
         validation: What early stopping watches.
         problems: Images and rows that are left out, and why.
+        num_classes: Number of classes.
     """
 
     train: Inspection
     validation: Inspection
     problems: Sequence[Problem]
+    num_classes: int
 
 
 def read_dataset(config: DataConfig, seed: int) -> Dataset:
@@ -113,7 +115,7 @@ def inspect_dataset(dataset: Dataset, image_size: int) -> Images:
     train = inspect(dataset.train, image_size, label="Reading training images")
     validation = inspect(dataset.validation, image_size, label="Reading validation images")
     problems = [*dataset.problems, *train.problems, *validation.problems]
-    return Images(train, validation, problems)
+    return Images(train, validation, problems, len(dataset.classes))
 
 
 def refuse_unreadable(dataset: Dataset, images: Images) -> None:

@@ -89,6 +89,26 @@ class Run:
             )
         return run
 
+    @classmethod
+    def unfinished(cls, folder: str | Path) -> "Run":
+        """Opens a run that was broken off.
+
+        Raises:
+            RunError: If the folder holds no run, or one that has come to its end.
+        """
+        run = cls(folder)
+        if not (run.folder / "config.yaml").is_file():
+            raise RunError(
+                f"{folder} is no run: it has no config.yaml. "
+                "Name a folder that ensemble.train has begun, such as runs/NAME."
+            )
+        if (run.folder / "report.md").exists() and not (run.folder / "checkpoint.npz").exists():
+            raise RunError(
+                f"{folder} has come to its end. "
+                f"Train anew with --config {run.folder / 'config.yaml'}."
+            )
+        return run
+
     @property
     def name(self) -> str:
         """The folder's name."""

@@ -12,15 +12,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> None:
-    config = read_experiment(
+    config, folder = read_experiment(
         argv,
         prog="python -m ensemble.train",
         description="Train branches, fused into one shared head. One branch is a baseline.",
+        resumable=True,
     )
     load_backend()
-    from ensemble.experiment import fit
+    from ensemble.experiment import fit, resume
 
-    print(fit(config).summary())
+    result = fit(config) if folder is None else resume(folder, config)
+    print(result.summary())
+    if result.history.interrupted:
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

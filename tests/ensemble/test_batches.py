@@ -4,20 +4,21 @@ import pytest
 from ensemble import batches as batches_module
 from ensemble.batches import (
     Block,
-    LabelledFeatures,
+    Examples,
     draw_order,
     first_views,
     read_blocks,
     read_maps,
 )
+from ensemble.targets import one_hot
 
 
 @pytest.fixture
-def data() -> LabelledFeatures:
+def data() -> Examples:
     """Two views of 11 images; a value tells its image, and the second view by 100."""
     numbers = np.arange(11, dtype="float32")
     values = np.stack([numbers, numbers + 100])[..., None, None, None]
-    return LabelledFeatures({"x": values}, np.arange(11), np.arange(11) / 10)
+    return Examples({"x": values}, one_hot(np.arange(11), 11), np.arange(11) / 10)
 
 
 @pytest.fixture(params=[1, 2, 100], ids=lambda steps: f"{steps}-steps")
@@ -30,7 +31,9 @@ def flat(blocks: list[Block]) -> list[np.ndarray]:
     """Returns values, labels and weights, one after the other."""
     return [
         np.concatenate([part.reshape(-1) for part in parts])
-        for parts in zip(*((b.inputs["x"], b.labels, b.weights) for b in blocks), strict=True)
+        for parts in zip(
+            *((b.inputs["x"], b.targets.argmax(-1), b.weights) for b in blocks), strict=True
+        )
     ]
 
 
@@ -44,8 +47,8 @@ def test_blocks_hold_all_batches_in_order(data, batches_a_block):
     np.testing.assert_array_equal(labels, order.rows)
     np.testing.assert_array_equal(weights, order.rows / 10)
     steps, last = {1: [1, 1], 2: [2], 100: [2]}[batches_a_block], (1, 3)
-    assert [block.labels.shape for block in blocks] == [*((n, 4) for n in steps), last]
-    assert all(b.inputs["x"].shape == (*b.labels.shape, 1, 1, 1) for b in blocks)
+    assert [block.weights.shape for block in blocks] == [*((n, 4) for n in steps), last]
+    assert all(b.inputs["x"].shape == (*b.weights.shape, 1, 1, 1) for b in blocks)
 
 
 def test_every_image_comes_once_an_epoch_in_an_order_of_its_own(data):
@@ -64,6 +67,41 @@ def test_an_epochs_order_follows_from_seed_and_number(data):
     np.testing.assert_array_equal(order.rows, same.rows)
     np.testing.assert_array_equal(order.views, same.views)
     assert not np.array_equal(order.rows, other.rows)
+
+
+def test_images_are_drawn_as_often_as_their_chances_say(data):
+    chances = np.where(np.arange(11) < 2, 5.0, 0.0) + np.where(np.arange(11) == 10, 10.0, 0.0)
+
+    rows = np.concatenate(
+        [draw_order(data, seed=1, epoch=epoch, chances=chances).rows for epoch in range(1, 201)]
+    )
+
+    shares = np.bincount(rows, minlength=11) / len(rows)
+    np.testing.assert_allclose(shares, chances / 20, atol=0.03)
+    assert set(rows) == {0, 1, 10}
+
+
+def test_a_block_is_no_longer_than_asked(data):
+    blocks = read_blocks(data, first_views(data), batch_size=2, most_steps=2)
+
+    assert [block.weights.shape for block in blocks] == [(2, 2), (2, 2), (1, 2), (1, 1)]
+
+
+def test_what_a_change_makes_of_a_block_takes_its_place(data):
+    numbers = []
+
+    def change(inputs, targets, number):
+        numbers.append(number)
+        return {"x": inputs["x"] * 2}, 1 - targets
+
+    order = draw_order(data, seed=1, epoch=1)
+    blocks = list(read_blocks(data, order, batch_size=4, most_steps=1, change=change))
+
+    values = np.concatenate([block.inputs["x"].reshape(-1) for block in blocks])
+    np.testing.assert_array_equal(values, 2 * (order.rows + 100 * order.views))
+    targets = np.concatenate([block.targets.reshape(-1, 11) for block in blocks])
+    np.testing.assert_array_equal(targets, 1 - data.targets[order.rows])
+    assert numbers == [0, 1, 2]
 
 
 def test_first_views_are_in_the_order_stored(data):
@@ -85,7 +123,7 @@ def test_an_error_in_reading_reaches_the_reader(data):
         def __getitem__(self, index):
             raise OSError("gone")
 
-    broken = LabelledFeatures({"x": Broken()}, data.labels, data.weights)
+    broken = Examples({"x": Broken()}, data.targets, data.weights)
 
     with pytest.raises(OSError, match="gone"):
         list(read_blocks(broken, first_views(broken), batch_size=4))

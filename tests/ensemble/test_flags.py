@@ -19,7 +19,7 @@ from heads.registry import HEADS, HeadSpec
 
 def read(*argv: str) -> ExperimentConfig:
     """Returns the settings that a command gets."""
-    return read_experiment(argv, prog="train", description="Trains.")
+    return read_experiment(argv, prog="train", description="Trains.")[0]
 
 
 def mistakes(*argv: str) -> list[str]:
@@ -48,7 +48,7 @@ LEAVES = dict(leaves(ExperimentConfig))
 SHORT = {
     info.json_schema_extra["flag"]: path
     for path, info in LEAVES.items()
-    if isinstance(info.json_schema_extra, dict)
+    if isinstance(info.json_schema_extra, dict) and "flag" in info.json_schema_extra
 }
 
 

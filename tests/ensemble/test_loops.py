@@ -5,16 +5,17 @@ import pytest
 from ensemble.batches import Block
 from ensemble.loops import evaluation_loop, training_loop
 from ensemble.model import build_classifier
-from ensemble.optimizers import build_adam
+from ensemble.optimizers import FusedAdam
+from ensemble.targets import one_hot
 
 
 def build(seed: int = 1) -> keras.Model:
     keras.utils.set_random_seed(seed)
     model = build_classifier({"a": (1, 1, 6)}, classes="abc", head_options={"units": 8})
     model.compile(
-        build_adam(learning_rate=0.01),
-        keras.losses.SparseCategoricalCrossentropy(),
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        FusedAdam(learning_rate=0.01),
+        keras.losses.CategoricalCrossentropy(),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     return model
 
@@ -23,7 +24,7 @@ def block(steps: int, size: int) -> Block:
     generator = np.random.default_rng([steps, size])
     return Block(
         {"a": generator.standard_normal((steps, size, 1, 1, 6), "float32")},
-        generator.integers(3, size=(steps, size)).astype("int32"),
+        one_hot(generator.integers(3, size=(steps, size)), 3),
         generator.uniform(size=(steps, size)).astype("float32"),
     )
 
@@ -52,13 +53,13 @@ def test_a_loop_does_what_single_steps_do(kind):
     told = []
     for some in BLOCKS:
         run(some)
-        for values, labels, weights in zip(
-            some.inputs["a"], some.labels, some.weights, strict=True
+        for values, targets, weights in zip(
+            some.inputs["a"], some.targets, some.weights, strict=True
         ):
-            told.append(step({"a": values}, labels, weights, return_dict=True))
+            told.append(step({"a": values}, targets, weights, return_dict=True))
 
     assert_same_variables(model, other)
-    sizes = [size for some in BLOCKS for size in [some.labels.shape[1]] * len(some.labels)]
+    sizes = [size for some in BLOCKS for size in [some.weights.shape[1]] * len(some.weights)]
     for name, value in model.get_metrics_result().items():
         expected = np.average([logs[name] for logs in told], weights=sizes)
         np.testing.assert_allclose(float(value), expected, rtol=1e-5)

@@ -2,17 +2,20 @@ import keras
 import numpy as np
 import pytest
 
-from ensemble.optimizers import FusedAdam, build_adam
+from ensemble.optimizers import FusedAdam
 
 SHAPES = [(7, 5), (5,), (5, 3)]
 
 
+def start() -> list[np.ndarray]:
+    generator = np.random.default_rng(0)
+    return [generator.standard_normal(shape).astype("float32") for shape in SHAPES]
+
+
 def descend(optimizer: keras.optimizers.Optimizer) -> list[np.ndarray]:
     """Returns three variables after 50 steps of gradients of very unlike sizes."""
-    generator = np.random.default_rng(0)
-    variables = [
-        keras.Variable(generator.standard_normal(shape), dtype="float32") for shape in SHAPES
-    ]
+    variables = [keras.Variable(values, dtype="float32") for values in start()]
+    generator = np.random.default_rng(1)
     for step in range(50):
         scale = 10.0 ** (step % 7 - 4)
         gradients = [scale * generator.standard_normal(shape) for shape in SHAPES]
@@ -50,7 +53,12 @@ def test_fused_adam_is_saved_with_its_settings():
     assert loaded.get_config() == optimizer.get_config()
 
 
-def test_the_backend_decides_which_adam():
-    fused = keras.backend.backend() == "tensorflow"
+def test_a_factor_multiplies_the_rate_of_its_variable():
+    plain = descend(FusedAdam(learning_rate=0.01))
+    slower = descend(FusedAdam(learning_rate=0.02, factors=[0.5, 0.0, 1.0]))
 
-    assert isinstance(build_adam(), FusedAdam) == fused
+    np.testing.assert_allclose(slower[0], plain[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(slower[1], start()[1])
+    np.testing.assert_allclose(
+        slower[2], descend(FusedAdam(learning_rate=0.02))[2], rtol=1e-5, atol=1e-6
+    )

@@ -1,0 +1,132 @@
+"""The phases of a training: the head on stored features, then branches and head on images."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from configs.schema import ExperimentConfig
+from ensemble import fine_tuning
+from ensemble.batches import Examples, Inputs
+from ensemble.fine_tuning import fine_tune, load_pixels, named_input
+from ensemble.fusion import adapt_scales
+from ensemble.model import MultiBranchModel
+from ensemble.preparation import Images, freeze_branches, tell_branch, training_views
+from ensemble.records import record_features
+from ensemble.store import FeatureStore
+from ensemble.targets import make_targets, one_hot
+from ensemble.training import History, Progress, predict_examples, train_model
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What all phases came to.
+
+    Args:
+        history: Their epochs.
+        probabilities: The answers on validation images, shape `(images, num_classes)`.
+        features: What ran each frozen branch, for the records; empty where none had to.
+    """
+
+    history: History
+    probabilities: np.ndarray
+    features: dict[str, Any]
+
+
+def train_phases(
+    ensemble: MultiBranchModel,
+    images: Images,
+    config: ExperimentConfig,
+    *,
+    progress: Progress | None = None,
+    keep: Callable[[Progress], object] | None = None,
+    trackers: Sequence[keras.callbacks.Callback] = (),
+) -> Trained:
+    """Trains the head on features of frozen branches, then what is to be thawed, on images.
+
+    Either phase may be missing: the second where nothing is to be thawed, the
+    first where every branch learns from random weights.
+
+    Args:
+        ensemble: The model; it holds the best epoch's weights afterwards.
+        images: What is learned from and judged.
+        config: Settings.
+        progress: Where it stood when it was broken off.
+        keep: Called with where it stands after each epoch.
+        trackers: Told of every epoch too.
+
+    Raises:
+        UserError: If features, votes or stages cannot be had.
+    """
+    history, probabilities, features = None, np.empty(0), {}
+    common: dict[str, Any] = {"keep": keep, "trackers": trackers}
+    in_second = progress is not None and progress.phase == fine_tuning.NAME
+    if not config.from_scratch and not in_second:
+        maps, validation_maps, features = _load_features(ensemble.extractor, images, config)
+        adapt_scales(ensemble.classifier, maps)
+        data, validation = _examples(maps, validation_maps, images, config)
+        history = train_model(
+            ensemble.classifier,
+            data,
+            validation,
+            config.training,
+            seed=config.seed,
+            resume=progress,
+            **common,
+        )
+        probabilities = predict_examples(ensemble.classifier, validation)
+    if config.training.unfreeze and not (history and history.interrupted):
+        data, validation = _examples(*_load_images(images, config), images, config)
+        resumed = progress if in_second else None
+        history = fine_tune(
+            ensemble, data, validation, config, history=history, resume=resumed, **common
+        )
+        probabilities = predict_examples(named_input(ensemble), validation, batch_size=64)
+    assert history is not None
+    return Trained(history, probabilities, features)
+
+
+def _load_features(
+    extractor: keras.Model, images: Images, config: ExperimentConfig
+) -> tuple[Inputs, Inputs, dict[str, Any]]:
+    """Returns the features of all training views and of the validation images, and records."""
+    started = time.perf_counter()
+    branches = freeze_branches(extractor, config.model, config.features)
+    views = training_views(config.data, config.seed)
+    train, validation = {}, {}
+    for branch in branches:
+        train[branch.label] = branch.load(images.train.readable, images.train.digests, views)
+        validation[branch.label] = branch.load(
+            images.validation.readable, images.validation.digests, views[:1]
+        )
+        log.info("%s", tell_branch(branch))
+    log.info("features had in %.0f s", time.perf_counter() - started)
+    return train, validation, record_features(branches)
+
+
+def _load_images(images: Images, config: ExperimentConfig) -> tuple[Inputs, Inputs]:
+    folder = FeatureStore(config.features.directory).make_folder()
+    train, validation = (
+        {"image": load_pixels(part.readable, config.data.image_size, folder)}
+        for part in (images.train, images.validation)
+    )
+    return train, validation
+
+
+def _examples(
+    train_inputs: Inputs, validation_inputs: Inputs, images: Images, config: ExperimentConfig
+) -> tuple[Examples, Examples]:
+    """Puts targets beside inputs; validation is always judged by the label."""
+    train, validation = images.train.readable, images.validation.readable
+    targets = make_targets(train, images.num_classes, config.training.targets)
+    labels = one_hot(validation.labels, images.num_classes)
+    return (
+        Examples(train_inputs, targets, train.weights),
+        Examples(validation_inputs, labels, validation.weights),
+    )
