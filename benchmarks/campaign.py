@@ -25,7 +25,6 @@ load_backend()  # quietly, before anything imports Keras
 import keras  # noqa: E402
 
 from configs.schema import TrainingConfig  # noqa: E402
-from ensemble.augment import View  # noqa: E402
 from ensemble.batches import Examples  # noqa: E402
 from ensemble.datasets.loading import load_dataset  # noqa: E402
 from ensemble.datasets.registry import Location  # noqa: E402
@@ -40,6 +39,7 @@ from ensemble.pipeline import Inspection, inspect, stream  # noqa: E402
 from ensemble.store import FeatureStore  # noqa: E402
 from ensemble.targets import one_hot  # noqa: E402
 from ensemble.training import train_model  # noqa: E402
+from ensemble.views import View  # noqa: E402
 
 BRANCHES = ("vgg16", "densenet121")
 SETTINGS = [

@@ -14,13 +14,13 @@ from branches.registry import BRANCHES
 from configs.errors import ConfigError, StoreError
 from configs.schema import Branch
 from ensemble.arrays import allocate
-from ensemble.augment import View
 from ensemble.datasets.loading import Split
 from ensemble.engines import Engine, EngineName, make_engine
 from ensemble.pipeline import stream
 from ensemble.precision import Precision
 from ensemble.progress import progress_bar
 from ensemble.store import BranchKey, FeatureGroup, FeatureStore
+from ensemble.views import View
 
 log = logging.getLogger(__name__)
 

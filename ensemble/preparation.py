@@ -11,7 +11,6 @@ import numpy as np
 
 from configs.errors import DataError, WeightsError
 from configs.schema import DataConfig, ExperimentConfig, FeatureConfig, ModelConfig
-from ensemble.augment import View
 from ensemble.datasets.loading import Dataset, Split, load_dataset
 from ensemble.datasets.registry import Location, Problem
 from ensemble.environment import list_devices
@@ -19,6 +18,7 @@ from ensemble.features import FrozenBranch
 from ensemble.model import build_extractor
 from ensemble.pipeline import Inspection, inspect
 from ensemble.store import FeatureStore
+from ensemble.views import View
 
 log = logging.getLogger(__name__)
 

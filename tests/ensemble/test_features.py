@@ -14,13 +14,13 @@ from PIL import Image
 
 from configs.errors import ConfigError, StoreError
 from ensemble import arrays
-from ensemble.augment import View
 from ensemble.cache import main as cache
 from ensemble.datasets.loading import Split
 from ensemble.features import FrozenBranch
 from ensemble.model import build_extractor
 from ensemble.pipeline import inspect
 from ensemble.store import FeatureStore
+from ensemble.views import View
 
 ROOT = Path(__file__).resolve().parents[2]
 VIEWS = [View(number, rotation=10, horizontal_flip=True, seed=1) for number in range(3)]

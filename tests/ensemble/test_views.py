@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ensemble.augment import augmented_view
+from ensemble.views import augmented_view
 
 DIGESTS = [bytes([number]) * 32 for number in range(64)]
 
