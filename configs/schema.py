@@ -150,17 +150,52 @@ Branches = Annotated[list[Branch], BeforeValidator(_split_commas)]
 
 
 class AugmentConfig(Settings):
-    """How the augmented views of a training image are made."""
+    """How training images are augmented.
+
+    Rotation and flip make the stored views, from which the head learns. All of them make
+    the fresh draws of each epoch, from which thawed branches learn.
+    """
 
     rotation: float = Field(
         10.0,
         ge=0,
         le=180,
-        description="largest rotation to either side, in degrees",
+        description="largest rotation to either side, in degrees, of views and fresh draws",
         **flag("rotation"),
     )
     horizontal_flip: bool = Field(
-        True, description="mirror every other view", **flag("horizontal-flip")
+        True, description="mirror every other view and fresh draw", **flag("horizontal-flip")
+    )
+    translation: float = Field(
+        0.0, ge=0, le=1, description="largest shift, as a share of the side; fresh draws alone"
+    )
+    zoom: float = Field(
+        0.0, ge=0, lt=1, description="largest change of size, as a share; fresh draws alone"
+    )
+    brightness: float = Field(
+        0.0, ge=0, le=1, description="largest change, as a share of 255; fresh draws alone"
+    )
+    contrast: float = Field(
+        0.0, ge=0, le=1, description="largest change, as a share; fresh draws alone"
+    )
+    erasing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that a rectangle becomes grey; fresh draws alone",
+    )
+    mixup: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="alpha of MixUp, which blends pairs of images; 0: off; fresh draws alone",
+    )
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="alpha of CutMix, which swaps rectangles in pairs of images; 0: off; "
+        "fresh draws alone",
     )
 
 

@@ -58,7 +58,7 @@ def test_a_mistake_names_place_rule_and_value(values, told):
         (
             {"data": {"augment": {"rotations": 3}}},
             "Unknown setting `data.augment.rotations`. Did you mean `data.augment.rotation`? "
-            "Known here: horizontal_flip, rotation.",
+            "Known here: brightness, contrast, cutmix, erasing, horizontal_flip, mixup, rotation,",
         ),
         ({"data": {"xyz": 3}}, "Unknown setting `data.xyz`. Known here: augment, classes,"),
     ],
