@@ -37,6 +37,11 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         help="which images (default: the run's own validation images; of other data the test "
         "images, else the validation images, else all)",
     )
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        help="average the answers to each image and to its mirror image",
+    )
     args = parser.parse_args(argv)
     given = {"root": args.data, "labels": args.labels, "source": args.source, "merge": args.merge}
     data = read_section(DataConfig, {key: text for key, text in given.items() if text is not None})
@@ -47,7 +52,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     load_backend()
     from ensemble.evaluation import evaluate_run
 
-    report, folder = evaluate_run(run, data if data.root else None, part=args.split)
+    report, folder = evaluate_run(run, data if data.root else None, part=args.split, flip=args.flip)
     print(f"{report.summary()}\n{run.folder / folder}/ holds report.md, confusion.png and more")
 
 

@@ -63,6 +63,7 @@ def evaluate_run(
     data: DataConfig | None = None,
     *,
     part: str | None = None,
+    flip: bool = False,
 ) -> tuple[Report, str]:
     """Judges a run's model on labelled images and writes the report into the run.
 
@@ -73,6 +74,7 @@ def evaluate_run(
         part: "train", "validation", "test" or "all". None: for the run's own data the validation
             images; for other data the test images, else the validation images,
             else all.
+        flip: Whether answers are means over an image and its mirror image.
 
     Returns:
         The report, and the name of its folder in the run.
@@ -103,24 +105,37 @@ def evaluate_run(
     if not len(inspection.readable):
         raise DataError(f"None of the {len(split)} images of {name}, {part}, can be read.")
     report = judge(
-        f"{run.name} on {name}, {part}",
+        f"{run.name} on {name}, {part}" + (", with mirror images" if flip else ""),
         ensemble.classes,
         inspection.readable,
-        predict_split(ensemble, inspection.readable),
+        predict_split(ensemble, inspection.readable, flip=flip),
         training_counts=_training_counts(run, ensemble.classes),
+        facts={"Answers": "mean over each image and its mirror image"} if flip else None,
         problems=inspection.problems,
     )
-    folder = f"evaluations/{name}-{part}"
+    folder = f"evaluations/{name}-{part}" + ("-flip" if flip else "")
     write_report(run, report, inspection.readable, ensemble.image_size, folder)
     return report, folder
 
 
-def predict_split(ensemble: MultiBranchModel, split: Split) -> np.ndarray:
-    """Returns the composed model's probabilities, shape `(images, num_classes)`."""
+def predict_split(ensemble: MultiBranchModel, split: Split, *, flip: bool = False) -> np.ndarray:
+    """Returns the composed model's probabilities, shape `(images, num_classes)`.
+
+    Args:
+        ensemble: The model.
+        split: The images.
+        flip: Whether to return the mean of the probabilities of each image and of
+            its mirror image, which takes twice the time.
+    """
     batches = []
     with progress_bar("Evaluating", len(split)) as bar:
-        for _, images in stream(split, ensemble.image_size, batch_size=_BATCH):
-            batches.append(ensemble.model.predict_on_batch(images.astype("float32")))
+        for _, pixels in stream(split, ensemble.image_size, batch_size=_BATCH):
+            images = pixels.astype("float32")
+            probabilities = ensemble.model.predict_on_batch(images)
+            if flip:
+                mirrored = np.ascontiguousarray(images[:, :, ::-1])
+                probabilities = (probabilities + ensemble.model.predict_on_batch(mirrored)) / 2
+            batches.append(probabilities)
             bar.update(len(images))
     return np.concatenate(batches)
 

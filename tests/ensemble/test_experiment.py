@@ -132,6 +132,23 @@ def test_evaluation_repeats_the_report(make_config: MakeConfig):
     assert (result.run.folder / folder / "report.md").is_file()
 
 
+def test_evaluation_with_mirror_images_averages_both_answers(
+    make_config: MakeConfig, colours_folder: Path
+):
+    result = fit(make_config(data={"image_size": 24}))
+
+    report, folder = evaluate_run(result.run, flip=True)
+
+    faces = np.stack([np.array(Image.open(colours_folder / name)) for name in report.names])
+    plain = result.ensemble.model.predict(faces.astype("float32"), verbose=0)
+    mirrored = result.ensemble.model.predict(faces[:, :, ::-1].astype("float32"), verbose=0)
+    np.testing.assert_allclose(report.probabilities, (plain + mirrored) / 2, atol=1e-6)
+    assert np.abs(report.probabilities - plain).max() > 1e-4
+    assert report.subject.endswith("with mirror images")
+    assert "mirror image" in report.facts["Answers"]
+    assert folder == "evaluations/colours-validation-flip"
+
+
 def test_evaluation_judges_other_data_by_class_name(make_config: MakeConfig, tmp_path: Path):
     result = fit(make_config(training={"epochs": 15}))
     for new, old in (("a", "red"), ("b", "blue")):
