@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the augmentation of training images.")
     parser.add_argument("--branch", default="vgg16")
     parser.add_argument("--size", type=int, default=48, help="height and width in pixels")
-    parser.add_argument("--images", type=int, default=1024, help="in a block")
+    parser.add_argument("--images", type=int, default=512, help="in a block")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     print(describe_machine())
