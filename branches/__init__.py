@@ -6,10 +6,10 @@ Listing and registering branches is light; building one loads Keras, on first us
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from branches.registry import BRANCHES, BranchSpec, branch_names, register_branch
+from branches.registry import BRANCHES, BranchSpec, branch_names, check_stages, register_branch
 
 if TYPE_CHECKING:
-    from branches.builder import build_branch, freeze
+    from branches.builder import build_branch, freeze, thaw
     from branches.checks import check_branch
     from branches.preprocessing import ImageNetPreprocessing
 
@@ -20,13 +20,16 @@ __all__ = [
     "branch_names",
     "build_branch",
     "check_branch",
+    "check_stages",
     "freeze",
     "register_branch",
+    "thaw",
 ]
 
 _LAZY = {
     "build_branch": "branches.builder",
     "freeze": "branches.builder",
+    "thaw": "branches.builder",
     "check_branch": "branches.checks",
     "ImageNetPreprocessing": "branches.preprocessing",
 }

@@ -1,14 +1,23 @@
 """Builds branches: one nested Keras model each, from an image to a feature map."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from branches.preprocessing import with_scaling
-from branches.registry import BRANCHES, ImageShape, check_size
+from branches.registry import (
+    BRANCHES,
+    BranchSpec,
+    ImageShape,
+    check_size,
+    check_stages,
+    layers_from_end,
+    spec_of_model,
+)
 from branches.weights import weighted_backbone
+from configs.errors import ConfigError
 
 
 def build_branch(
@@ -65,6 +74,99 @@ def freeze(branch: keras.Model) -> keras.Model:
     """
     branch.trainable = False
     return branch
+
+
+def thaw(branch: keras.Model, stages: Sequence[str], *, batch_norm: bool = False) -> keras.Model:
+    """Makes the weights of some stages trainable, and all others of the branch constant.
+
+    Compile again after it, or a compiled model does not notice. A model that
+    contains the branch must itself be trainable. Set its `trainable` first:
+    that sets all layers inside, so every branch in it is then to be frozen or
+    thawed anew.
+
+    BatchNormalization stays frozen, however deep it is nested, since small
+    batches would replace the moving statistics that the other weights were
+    trained with.
+
+    Args:
+        branch: As `build_branch` returns it.
+        stages: Names of stages, see `BranchSpec.stages`; "last:N" for the last N
+            layers of the backbone, those without weights included; or "all".
+        batch_norm: Whether BatchNormalization in the thawed stages is thawed
+            too. Its moving statistics then move in `fit`.
+
+    Returns:
+        The same branch.
+
+    Raises:
+        ConfigError: If the branch has no such stage or not so many layers, which
+            leaves it as it was; or if they hold nothing to train, which leaves
+            it frozen.
+
+    Example:
+        >>> branch = build_branch("vgg16", weights="random")
+        >>> [weight.path for weight in thaw(branch, ["last:2"]).trainable_variables]
+        ['block5_conv3/kernel', 'block5_conv3/bias']
+    """
+    spec = spec_of_model(branch.name)
+    check_stages(spec, stages)
+    backbone = backbone_of(branch)
+    thawed = [layer for stage in stages for layer in _stage_layers(spec, backbone, stage)]
+    branch.trainable = True
+    for layer in backbone.layers:
+        layer.trainable = False
+    for layer in thawed:
+        layer.trainable = True
+    if not batch_norm:
+        for layer in batch_norms(backbone):
+            layer.trainable = False
+    if not branch.trainable_variables:
+        freeze(branch)
+        raise ConfigError(
+            f"The stages to thaw of branch {spec.name!r} hold no weights to train"
+            f"{'' if batch_norm else ' besides BatchNormalization'}. "
+            f"Received: {', '.join(stages) or 'none'}. Add stages, or more layers by last:N."
+        )
+    return branch
+
+
+def backbone_of(branch: keras.Model) -> keras.Model:
+    """Returns the backbone inside a branch that `build_branch` made."""
+    return next(layer for layer in branch.layers if isinstance(layer, keras.Model))
+
+
+def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Returns the BatchNormalization layers of a model, however deep they are nested."""
+    layers = model._flatten_layers()  # Keras has no public walk into composite layers
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def _stage_layers(spec: BranchSpec, backbone: keras.Model, stage: str) -> list[keras.Layer]:
+    layers = backbone.layers
+    if stage == "all":
+        return layers
+    count = layers_from_end(stage)
+    if count is None:
+        position = list(spec.stages).index(stage)
+        ends = [0, *(_end(backbone, layer, spec) for layer in spec.stages.values())]
+        return layers[ends[position] : ends[position + 1]]
+    if count > len(layers):
+        raise ConfigError(
+            f"Branch {spec.name!r} has {len(layers)} layers. Received: {stage!r}. "
+            f"Use last:{len(layers)} at most, or all."
+        )
+    return layers[-count:]
+
+
+def _end(backbone: keras.Model, last: str, spec: BranchSpec) -> int:
+    """Returns the number of layers up to the one called `last`, itself included."""
+    names = [layer.name for layer in backbone.layers]
+    if last not in names:
+        raise ConfigError(
+            f"Branch {spec.name!r} has a stage that ends at layer {last!r}, which its backbone "
+            "has not. Use 'all' or 'last:N', or correct the stages where the branch is registered."
+        )
+    return names.index(last) + 1
 
 
 def _resolve(builder: str | Callable[..., Any]) -> Callable[..., Any]:

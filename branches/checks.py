@@ -6,10 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from branches.builder import build_branch, freeze
+from branches.builder import backbone_of, batch_norms, build_branch, freeze, thaw
 from branches.checksums import weights_checksum
 from branches.preprocessing import ImageNetPreprocessing
-from branches.registry import BRANCHES
+from branches.registry import BRANCHES, BranchSpec
+from configs.errors import ConfigError
 
 
 def check_branch(name: str) -> None:
@@ -38,6 +39,7 @@ def check_branch(name: str) -> None:
     pair = keras.layers.Concatenate()([branch.output, other(branch.input)])
     keras.Model(branch.input, pair)  # Keras refuses equal layer names in one graph
     assert not freeze(other).trainable_variables, f"{name}: freezing leaves weights trainable"
+    _check_stages(spec, other)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "branch.keras"
@@ -50,3 +52,34 @@ def check_branch(name: str) -> None:
         atol=1e-5,
         err_msg=f"{name}: a saved branch computes something else",
     )
+
+
+def _check_stages(spec: BranchSpec, branch: keras.Model) -> None:
+    name, ends = spec.name, list(spec.stages.values())
+    layers = [layer.name for layer in backbone_of(branch).layers]
+    absent = [end for end in ends if end not in layers]
+    assert not absent, f"{name}: stages end at layers that the backbone has not: {absent}"
+    positions = [layers.index(end) for end in ends]
+    assert positions == sorted(set(positions)), f"{name}: stages are not in the order of layers"
+    assert not ends or ends[-1] == layers[-1], f"{name}: the last stage ends before the backbone"
+    shadowed = [stage for stage in spec.stages if stage == "all" or stage.startswith("last:")]
+    assert not shadowed, f"{name}: stages bear names that thawing keeps for itself: {shadowed}"
+
+    branch.trainable = True
+    normalizing = {id(weight) for layer in batch_norms(branch) for weight in layer.weights}
+    learnable = {id(weight) for weight in branch.trainable_variables} - normalizing
+    if not learnable:
+        return
+    stages = [_thawed(branch, stage) for stage in spec.stages]
+    for number, stage in enumerate(stages):
+        assert stage.isdisjoint(set().union(*stages[:number])), f"{name}: stages share weights"
+    assert not stages or set().union(*stages) == learnable, f"{name}: weights are in no stage"
+    assert _thawed(branch, "all") == learnable, f"{name}: thawing all leaves weights frozen"
+
+
+def _thawed(branch: keras.Model, stage: str) -> set[int]:
+    """Returns the identities of the weights that thawing one stage makes trainable."""
+    try:
+        return {id(weight) for weight in thaw(branch, [stage]).trainable_variables}
+    except ConfigError as error:
+        raise AssertionError(str(error)) from error

@@ -10,5 +10,12 @@ register_branch(
         min_size=32,
         reference="Huang et al., DenseNet, CVPR 2017, arXiv:1608.06993",
         weights_licence="BSD 3-Clause (DenseNet authors)",
+        stages={
+            "conv1": "pool1",
+            "conv2": "pool2_pool",
+            "conv3": "pool3_pool",
+            "conv4": "pool4_pool",
+            "conv5": "relu",
+        },
     )
 )

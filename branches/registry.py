@@ -1,11 +1,11 @@
 """What a branch is, and the registry that knows all of them. Imports no Keras."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from configs.errors import ConfigError
-from configs.registry import Registry
+from configs.registry import Registry, unknown
 
 Scaling = Literal["caffe", "torch", "tf", "none"]
 ImageShape = tuple[int | None, int | None, int]
@@ -29,6 +29,11 @@ class BranchSpec:
         reference: The paper that describes it.
         weights_licence: Terms of the published ImageNet weights; None: there
             are none, so weights are "random" or a file.
+        stages: The parts that can be thawed by name, from the image to the
+            feature map: name of the stage to the name of its last layer in the
+            backbone. A stage is all layers behind the stage before it up to
+            that one, in the order of `backbone.layers`; the last stage ends
+            with the backbone. Empty: the branch is thawed by "all" or "last:N".
     """
 
     name: str
@@ -37,6 +42,7 @@ class BranchSpec:
     min_size: int
     reference: str
     weights_licence: str | None = None
+    stages: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 BRANCHES: Registry[BranchSpec] = Registry(
@@ -56,6 +62,16 @@ def branch_names() -> list[str]:
     return BRANCHES.names()
 
 
+def spec_of_model(model_name: str) -> BranchSpec:
+    """Returns the spec of a built branch, whose model is called `name` or `name_tag`.
+
+    Raises:
+        ConfigError: If no registered branch is called so.
+    """
+    names = [name for name in branch_names() if f"{model_name}_".startswith(f"{name}_")]
+    return BRANCHES.get(max(names, key=len, default=model_name))
+
+
 def check_size(spec: BranchSpec, input_shape: ImageShape) -> None:
     """Checks that an image is large enough for a branch.
 
@@ -72,3 +88,53 @@ def check_size(spec: BranchSpec, input_shape: ImageShape) -> None:
             f"`data.image_size` must be at least {spec.min_size} for branch {spec.name!r}. "
             f"Received: {smallest}. Use --image-size {spec.min_size} or leave out {spec.name!r}."
         )
+
+
+def check_stages(spec: BranchSpec, stages: Sequence[str]) -> None:
+    """Checks what is to be thawed of a branch, as far as that needs no network.
+
+    Args:
+        spec: The branch.
+        stages: Names of its stages, "last:N" or "all", as in `branches.thaw`.
+
+    Raises:
+        ConfigError: If there is no such stage, or N is no whole number from 1;
+            all mistakes are told at once.
+    """
+    if isinstance(stages, str):
+        raise ConfigError(f"Stages to thaw are a list. Received: {stages!r}. Use [{stages!r}].")
+    mistakes = [mistake for stage in stages if (mistake := _stage_mistake(spec, stage))]
+    if mistakes:
+        raise ConfigError(" ".join(mistakes))
+
+
+def layers_from_end(stage: str) -> int | None:
+    """Returns the N of "last:N"; 0 where N is no whole number, None for any other stage.
+
+    Example:
+        >>> layers_from_end("last:12"), layers_from_end("last:few"), layers_from_end("all")
+        (12, 0, None)
+    """
+    if not stage.startswith("last:"):
+        return None
+    count = stage.removeprefix("last:")
+    return int(count) if count.isdecimal() else 0
+
+
+def _stage_mistake(spec: BranchSpec, stage: str) -> str | None:
+    if stage == "all" or stage in spec.stages:
+        return None
+    count = layers_from_end(stage)
+    if count:
+        return None
+    if count == 0:
+        return (
+            f"The N of 'last:N' is a whole number of layers of branch {spec.name!r}, 1 or more. "
+            f"Received: {stage!r}. Use, for example, last:10."
+        )
+    if not spec.stages:
+        return (
+            f"Branch {spec.name!r} has no named stages, so only 'all' and 'last:N' work. "
+            f"Received: {stage!r}."
+        )
+    return unknown(f"{spec.name} stage", stage, [*spec.stages, "all", "last:N"])

@@ -10,5 +10,12 @@ register_branch(
         min_size=32,
         reference="Simonyan and Zisserman, VGG, ICLR 2015, arXiv:1409.1556",
         weights_licence="CC BY 4.0 (VGG, Oxford)",
+        stages={
+            "block1": "block1_pool",
+            "block2": "block2_pool",
+            "block3": "block3_pool",
+            "block4": "block4_pool",
+            "block5": "block5_pool",
+        },
     )
 )

@@ -9,13 +9,14 @@ from ensemble.cli import load_backend, run_command, table
 from ensemble.flags import Parser
 
 _HEADER = (
-    "name", "parameters", "min px", "channels", "grid at 96 px", "ImageNet weights", "reference",
+    "name", "parameters", "min px", "channels", "grid at 96 px", "ImageNet weights", "stages",
+    "reference",
 )  # fmt: skip
 _SIZE = 96  # pixels
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints name, size, grid, reference and licence of every branch."""
+    """Prints name, size, grid, licence, stages and reference of every branch."""
     return run_command(lambda: _list(argv))
 
 
@@ -45,6 +46,7 @@ def _row(spec: BranchSpec) -> tuple[str, ...]:
         str(channels),
         f"{height} x {width}" + (f" at {size}" if size != _SIZE else ""),
         spec.weights_licence or "none published",
+        ", ".join(spec.stages) or "none named",
         spec.reference,
     )
 

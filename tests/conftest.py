@@ -31,20 +31,26 @@ def shared_data() -> Path:
 
 
 def build_tiny(input_shape: tuple[int, int, int], **_: Any) -> Any:
-    """A backbone of one convolution, as quick as one can be."""
+    """A backbone of two convolutions, as quick as one can be."""
     from keras import Input, Model, layers
 
     image = Input(input_shape)
-    x = layers.Conv2D(8, 3, strides=2, activation="relu")(image)
-    x = layers.BatchNormalization()(x)
-    return Model(image, layers.Conv2D(12, 3, strides=2, activation="relu")(x), name="tiny_backbone")
+    x = layers.Conv2D(8, 3, strides=2, activation="relu", name="stem_conv")(image)
+    x = layers.BatchNormalization(name="stem_bn")(x)
+    x = layers.Conv2D(12, 3, strides=2, activation="relu", name="body_conv")(x)
+    return Model(image, x, name="tiny_backbone")
 
 
 @pytest.fixture
 def tiny() -> Iterator[str]:
     """The name of a registered branch that builds and runs in no time."""
     spec = BranchSpec(
-        name="tiny", builder=build_tiny, preprocessing="tf", min_size=8, reference="none"
+        name="tiny",
+        builder=build_tiny,
+        preprocessing="tf",
+        min_size=8,
+        reference="none",
+        stages={"stem": "stem_bn", "body": "body_conv"},
     )
     with BRANCHES.temporary(spec):
         yield spec.name
