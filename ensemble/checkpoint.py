@@ -47,7 +47,7 @@ def read_checkpoint(run: Run) -> Progress | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             record = json.loads(str(file["record"]))
-            lists = {name: _read_list(file, name) for name in _LISTS}
+            lists: dict[str, Any] = {name: _read_list(file, name) for name in _LISTS}
         history = History(**record.pop("history"))
         return Progress(history=history, **record, **lists)
     except Exception as error:  # damage shows in many kinds

@@ -18,6 +18,8 @@ from configs.schema import Branch, ExperimentConfig, ModelConfig
 from ensemble.datasets.registry import SOURCES
 from heads.registry import HEADS
 
+_TRACKER_PACKAGES = {"tensorboard": ("tensorflow", "tensorboard"), "mlflow": ("mlflow",)}
+
 
 def load_plugins(plugins: list[str]) -> None:
     """Imports modules or .py files, which register parts of their own.
@@ -44,6 +46,7 @@ def find_mistakes(config: ExperimentConfig) -> list[str]:
     ]
     mistakes += _head_mistakes(config.model)
     mistakes += _unfreeze_mistakes(config)
+    mistakes += _tracker_mistakes(config)
     if config.data.source != "auto" and config.data.source not in SOURCES:
         mistakes.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
     return list(dict.fromkeys(mistakes))  # a backbone used twice makes its mistakes twice
@@ -99,6 +102,16 @@ def _unfreeze_mistakes(config: ExperimentConfig) -> Iterator[str]:
             "--standardize measures the features of frozen branches, and here all of them learn "
             "from random weights. Leave it out."
         )
+
+
+def _tracker_mistakes(config: ExperimentConfig) -> Iterator[str]:
+    for tracker in config.training.trackers:
+        for package in _TRACKER_PACKAGES[tracker]:
+            if importlib.util.find_spec(package) is None:
+                yield (
+                    f"The tracker {tracker!r} needs the package {package!r}, which is not "
+                    f"installed: pip install {package}, or leave out --track {tracker}."
+                )
 
 
 def _head_mistakes(model: ModelConfig) -> Iterator[str]:

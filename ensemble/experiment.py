@@ -128,6 +128,7 @@ def _fit(
     extractor: keras.Model,
     progress: Progress | None,
 ) -> FitResult:
+    trackers = make_trackers(config, run)
     tell_start(config, dataset)
     size = config.data.image_size
     images = _inspect(run, dataset, size)
@@ -147,7 +148,7 @@ def _fit(
         config,
         progress=progress,
         keep=partial(write_checkpoint, run),
-        trackers=make_trackers(config, run),
+        trackers=trackers,
     )
     history = trained.history
     log.info("trained for %.0f s", sum(history.epochs["seconds"]))

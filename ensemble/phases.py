@@ -64,7 +64,8 @@ def train_phases(
     Raises:
         UserError: If features, votes or stages cannot be had.
     """
-    history, probabilities, features = None, np.empty(0), {}
+    history, probabilities = None, np.empty(0)
+    features: dict[str, Any] = {}
     common: dict[str, Any] = {"keep": keep, "trackers": trackers}
     in_second = progress is not None and progress.phase == fine_tuning.NAME
     if not config.from_scratch and not in_second:

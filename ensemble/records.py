@@ -75,8 +75,9 @@ def describe_experiment(
 ) -> dict[str, str]:
     """Returns the lines about data and model that a report shows: heading to text."""
     model = config.model
-    trained = sum(int(np.prod(weight.shape)) for weight in ensemble.classifier.trainable_weights)
+    trained = sum(int(np.prod(weight.shape)) for weight in ensemble.model.trainable_weights)
     weights = {model.weights_of(branch.label) for branch in model.branches}
+    unfrozen = ", ".join(config.training.unfreeze)
     return {
         "Data": f"{dataset.name}, {len(images.train.readable)} training and "
         f"{len(images.validation.readable)} validation images",
@@ -85,6 +86,8 @@ def describe_experiment(
         "Branches": ", ".join(branch.label for branch in model.branches),
         "Weights": ", ".join(sorted(weights)),
         "Fusion and head": f"{model.fusion}, {model.head.name}",
+        **({"Unfrozen": unfrozen} if unfrozen else {}),
+        "Targets": config.training.targets,
         "Parameters": f"{ensemble.model.count_params():,}, of them {trained:,} trained",
         "Seed": str(config.seed),
     }
