@@ -23,21 +23,7 @@ def training_loop(model: keras.Model) -> Loop:
     The model's metrics go on counting until they are reset. Loops keep to the
     model as it was compiled when they were made.
     """
-    _build_state(model)
-    match keras.backend.backend():
-        case "tensorflow":
-            return _TensorFlowLoop(model.train_step)
-        case "jax":
-            return _JaxLoop(
-                model.train_step,
-                model.trainable_variables,
-                model.non_trainable_variables,
-                model.optimizer.variables,
-                model.metrics_variables,
-            )
-        case _:
-            model.make_train_function()
-            return _PlainLoop(model.train_function)
+    return _make_loop(model, learns=True)
 
 
 def evaluation_loop(model: keras.Model) -> Loop:
@@ -46,20 +32,25 @@ def evaluation_loop(model: keras.Model) -> Loop:
     What comes out is in the model's metrics, which go on counting until they are
     reset.
     """
+    return _make_loop(model, learns=False)
+
+
+def _make_loop(model: keras.Model, *, learns: bool) -> Loop:
     _build_state(model)
+    step = model.train_step if learns else model.test_step
     match keras.backend.backend():
         case "tensorflow":
-            return _TensorFlowLoop(model.test_step)
+            return _TensorFlowLoop(step)
         case "jax":
             return _JaxLoop(
-                model.test_step,
+                step,
                 model.trainable_variables,
                 model.non_trainable_variables,
+                *([model.optimizer.variables] if learns else []),
                 model.metrics_variables,
             )
         case _:
-            model.make_test_function()
-            return _PlainLoop(model.test_function)
+            return _TorchLoop(step, learns=learns)
 
 
 def _build_state(model: keras.Model) -> None:
@@ -147,15 +138,21 @@ class _JaxLoop:
         )
 
 
-class _PlainLoop:
-    """A loop in Python over the function that `fit` calls with a list of one batch."""
+class _TorchLoop:
+    """A loop in Python over a block that is brought to the device at once."""
 
-    def __init__(self, step: Callable[[list[Block]], Any]) -> None:
+    def __init__(self, step: Callable[[Block], Any], *, learns: bool) -> None:
         self._step = step
+        self._learns = learns
 
     def __call__(self, block: Block) -> None:
-        for index in range(len(block.weights)):
-            self._step([_batch(block, index)])
+        import torch
+
+        steps = len(block.weights)
+        block = keras.tree.map_structure(keras.ops.convert_to_tensor, block)
+        with torch.set_grad_enabled(self._learns):
+            for index in range(steps):
+                self._step(_batch(block, index))
 
 
 def _batch(block: Block, index: Any) -> Block:

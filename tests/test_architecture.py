@@ -26,7 +26,7 @@ MAY_IMPORT = {
 BACKENDS = {"tensorflow", "jax", "torch"}
 NEEDS_BACKEND = {  # and only inside a function, so that the others are not needed
     "ensemble.engines": {"tensorflow"},  # to hand a graph to a compiler
-    "ensemble.loops": {"tensorflow", "jax"},  # to compile a loop
+    "ensemble.loops": {"tensorflow", "jax", "torch"},  # to compile a loop, or to do without
     "ensemble.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {"keras", "openvino", "sklearn", "matplotlib"}
