@@ -117,10 +117,15 @@ class _Screen(logging.Handler):
 def load_backend() -> None:
     """Imports Keras and its backend, with the backend's start-up chatter kept off the screen.
 
+    GPU memory is taken as it is needed, unless the environment says otherwise, so
+    that several processes can share a GPU; left alone, TensorFlow and JAX take nearly all.
+
     Raises:
         ConfigError: If the backend named by KERAS_BACKEND is not there.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     for name in ("tensorflow", "absl", "jax"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

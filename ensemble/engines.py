@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from configs.errors import ConfigError
+from ensemble.devices import has_gpu, is_out_of_memory
 from ensemble.precision import Precision, in_precision
 
 EngineName = Literal["auto", "keras", "openvino"]
@@ -67,7 +68,7 @@ def make_engine(
         if obstacle := _openvino_obstacle(precision):
             raise ConfigError(obstacle)
         return OpenVinoEngine(model)
-    if engine == "auto" and not _has_gpu() and not _openvino_obstacle(precision):
+    if engine == "auto" and not has_gpu() and not _openvino_obstacle(precision):
         try:
             return OpenVinoEngine(model)
         except ConfigError as error:
@@ -96,10 +97,10 @@ class KerasEngine:
             runner.trainable = False
             details.append(precision)
         # XLA makes TensorFlow slower on a CPU, and everything else faster.
-        slow_jit = keras.backend.backend() == "tensorflow" and not _has_gpu()
+        slow_jit = keras.backend.backend() == "tensorflow" and not has_gpu()
         runner.compile(jit_compile=False if slow_jit else "auto")
         self.name = f"keras ({', '.join(details)})"
-        self.batch_size = 256 if _has_gpu() else 32
+        self.batch_size = 256 if has_gpu() else 32
         self._runner = runner
         self._precision = precision
         self._most = self.batch_size  # images at once that fit into the device's memory
@@ -115,7 +116,7 @@ class KerasEngine:
             try:
                 return np.concatenate([self._predict(images[i : i + self._most]) for i in parts])
             except Exception as error:  # each backend has a class of its own for it
-                if not _is_out_of_memory(error) or self._most == 1:
+                if not is_out_of_memory(error) or self._most == 1:
                     raise
                 self._most = max(1, min(self._most, len(images)) // 2)
                 self._shape = 0
@@ -184,11 +185,6 @@ class OpenVinoEngine:
             yield finish()
 
 
-def _has_gpu() -> bool:
-    """Tells whether the backend computes on anything but the CPU; each names it in its way."""
-    return "cpu" not in str(keras.ops.zeros(1).device).lower()
-
-
 def _openvino_obstacle(precision: Precision) -> str | None:
     """Returns why OpenVINO cannot be had here, in a sentence, or None if it can."""
     if keras.backend.backend() != "tensorflow":
@@ -241,11 +237,6 @@ def _freeze_graph(model: keras.Model, batch_size: int) -> Any:
 def _pad(images: np.ndarray, batch_size: int) -> np.ndarray:
     missing = batch_size - len(images)
     return np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else images
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = f"{type(error).__name__} {error}".lower().replace("_", "")
-    return "resourceexhausted" in text or "outofmemory" in text or "out of memory" in text
 
 
 def _reason(error: Exception) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import keras
 
+from ensemble.devices import list_devices
+
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-learn", "h5py")
 
 
@@ -23,14 +25,6 @@ def describe_environment() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
-
-
-def list_devices() -> list[str]:
-    """Returns the names of the devices that the backend sees, such as "gpu:0"; GPUs first."""
-    try:
-        return keras.distribution.list_devices("gpu") or keras.distribution.list_devices("cpu")
-    except (NotImplementedError, ValueError, RuntimeError):  # not every backend can tell
-        return []
 
 
 def _versions() -> list[tuple[str, str]]:

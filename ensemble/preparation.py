@@ -13,7 +13,7 @@ from configs.errors import DataError, WeightsError
 from configs.schema import DataConfig, ExperimentConfig, FeatureConfig, ModelConfig
 from ensemble.datasets.loading import Dataset, Split, load_dataset
 from ensemble.datasets.registry import Location, Problem
-from ensemble.environment import list_devices
+from ensemble.devices import list_devices
 from ensemble.features import FrozenBranch
 from ensemble.model import build_extractor
 from ensemble.pipeline import Inspection, inspect
@@ -191,7 +191,7 @@ def tell_start(config: ExperimentConfig, dataset: Dataset) -> None:
         ", ".join(branch.label for branch in config.model.branches),
         config.model.fusion,
         config.model.head.name,
-        ", ".join(list_devices()) or "an unknown device",
+        ", ".join(list_devices()),
         keras.config.backend(),
     )
 

@@ -236,7 +236,7 @@ def test_auto_takes_openvino_where_it_can(model):
 
 @needs_openvino
 def test_auto_leaves_a_gpu_to_keras(model, monkeypatch):
-    monkeypatch.setattr(engines, "_has_gpu", lambda: True)
+    monkeypatch.setattr(engines, "has_gpu", lambda: True)
 
     assert make_engine(model, "auto").name.startswith("keras")
 
