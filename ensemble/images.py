@@ -60,6 +60,20 @@ def decode(source: bytes | np.ndarray, size: int) -> np.ndarray:
         return np.array(square)
 
 
+def decode_whole(source: bytes | np.ndarray) -> np.ndarray:
+    """Decodes an image in its own size and turns it upright; otherwise as `decode`.
+
+    Returns:
+        A uint8 array of shape `(height, width, 3)`, RGB, 0..255.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    with _refusing():
+        image = _wrap(source) if isinstance(source, np.ndarray) else _load(source)
+        return np.array(_to_rgb(image))
+
+
 def _wrap(pixels: np.ndarray) -> Image.Image:
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
@@ -69,8 +83,8 @@ def _wrap(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _load(data: bytes, size: int) -> Image.Image:
-    """Returns the first frame, upright and in the file's own mode."""
+def _load(data: bytes, size: int | None = None) -> Image.Image:
+    """Returns the first frame, upright and in the file's own mode, no smaller than `size`."""
     if not data:
         raise ImageError("the file is empty")
     # Left to itself Pillow loads rare formats on first need, and a second thread
@@ -81,8 +95,9 @@ def _load(data: bytes, size: int) -> Image.Image:
         raise ImageError(f"{image.format} is a drawing, not an image")
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{image.width} x {image.height} pixels; {_LIMIT}")
-    # JPEG can be decoded at a half, a quarter or an eighth of its size.
-    image.draft(None, (_QUICK_SHRINK * size, _QUICK_SHRINK * size))
+    if size is not None:
+        # JPEG can be decoded at a half, a quarter or an eighth of its size.
+        image.draft(None, (_QUICK_SHRINK * size, _QUICK_SHRINK * size))
     image.load()
     # Pixels beside a damaged EXIF block are good: they are taken as they lie.
     with suppress(Exception):
