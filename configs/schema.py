@@ -199,6 +199,40 @@ class AugmentConfig(Settings):
     )
 
 
+def _detector_field(default: str) -> Any:
+    return Field(
+        default,
+        description="what finds the faces to be cut out; none: images are face crops already",
+        **flag("faces"),
+    )
+
+
+class FaceConfig(Settings):
+    """How faces are found in whole photos and cut out."""
+
+    detector: str = _detector_field("none")
+    model: Path | None = Field(
+        None,
+        description="the detector's model; none: its own, downloaded once where it must be",
+        **flag("face-model", metavar="FILE"),
+    )
+    threshold: float | None = Field(
+        None, ge=0, description="least score of a face; none: the detector's own"
+    )
+    margin: float = Field(
+        0.1, ge=0, le=2, description="added on each side of a face, as a share of its longer side"
+    )
+    align: bool = Field(
+        False, description="turn faces until the eyes are level, where the detector tells them"
+    )
+    no_face: Literal["skip", "whole", "error"] = Field(
+        "skip", description="what becomes of an image without a face"
+    )
+    several: Literal["largest", "all"] = Field(
+        "largest", description="which faces of an image are taken"
+    )
+
+
 class DataConfig(Settings):
     """Which images, which classes, how they are split and augmented."""
 
@@ -237,6 +271,7 @@ class DataConfig(Settings):
         description="share drawn for validation, by class, where the data has no split",
         **flag("validation-fraction"),
     )
+    faces: FaceConfig = FaceConfig()
     augment: AugmentConfig = AugmentConfig()
     views: int = Field(
         4,
@@ -250,6 +285,11 @@ class DataConfig(Settings):
     def _check(self) -> "DataConfig":
         if self.labels is not None and not self.root:
             raise ValueError(f"--labels {self.labels} needs --data, the images that it labels")
+        if self.faces.several == "all":
+            raise ValueError(
+                "an image has one label and one face here; use faces.several largest, or cut "
+                "all faces out with python -m ensemble.prepare first"
+            )
         return self
 
 
@@ -495,3 +535,43 @@ class ExperimentConfig(Settings):
             and "all" in self.unfrozen.get(branch.label, ())
             for branch in self.model.branches
         )
+
+class RawFaceConfig(FaceConfig):
+    """How faces are found in whole photos and cut out."""
+
+    detector: str = _detector_field("yunet")
+
+
+class FaceSetConfig(Settings):
+    """How raw photos become a set of faces."""
+
+    labels: Path | None = Field(
+        None,
+        description="CSV of labels or votes for the photos",
+        **flag("labels", metavar="CSV"),
+    )
+    source: str = Field(
+        "auto", description="how the photos are laid out; auto looks at them", **flag("source")
+    )
+    unlabelled: bool = Field(
+        False, description="folders of the photos are no classes", **flag("unlabelled")
+    )
+    near_duplicates: int = Field(
+        20,
+        ge=0,
+        le=256,
+        description="photos whose perceptual hashes differ in so few of 256 bits are one group",
+        **flag("near-duplicates"),
+    )
+    plugins: Names = Field(
+        [],
+        description="modules or .py files that register face detectors of your own",
+        **flag("plugins", metavar="MODULE,..."),
+    )
+    faces: RawFaceConfig = RawFaceConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> "FaceSetConfig":
+        if self.unlabelled and (self.labels is not None or self.source != "auto"):
+            raise ValueError("--unlabelled goes with neither --labels nor --source")
+        return self

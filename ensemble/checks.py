@@ -14,8 +14,9 @@ from configs.errors import ConfigError, UserError
 from configs.mistakes import describe
 from configs.options import options_model, read_options
 from configs.registry import unknown
-from configs.schema import Branch, ExperimentConfig, ModelConfig
+from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig
 from ensemble.datasets.registry import SOURCES
+from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS
 
 _TRACKER_PACKAGES = {"tensorboard": ("tensorflow", "tensorboard"), "mlflow": ("mlflow",)}
@@ -49,7 +50,21 @@ def find_mistakes(config: ExperimentConfig) -> list[str]:
     mistakes += _tracker_mistakes(config)
     if config.data.source != "auto" and config.data.source not in SOURCES:
         mistakes.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
+    mistakes += find_face_mistakes(config.data.faces)
     return list(dict.fromkeys(mistakes))  # a backbone used twice makes its mistakes twice
+
+
+def find_face_mistakes(faces: FaceConfig) -> list[str]:
+    """Returns what is wrong with the detector's name and file."""
+    mistakes = []
+    if faces.detector not in DETECTORS:
+        mistakes.append(unknown("face detector", faces.detector, DETECTORS.names()))
+    if faces.model is not None and not faces.model.expanduser().is_file():
+        mistakes.append(
+            f"There is no file {faces.model}. Name the detector's model with --face-model, or "
+            "leave it out."
+        )
+    return mistakes
 
 
 def _load_plugin(plugin: str) -> None:

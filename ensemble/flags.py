@@ -5,7 +5,7 @@ Raw texts are collected under dotted paths; the schema alone says what they mean
 
 import argparse
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
@@ -18,6 +18,7 @@ from configs.options import options_model
 from configs.registry import near_miss
 from configs.schema import Part
 from ensemble.datasets.registry import SOURCES
+from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS
 
 _SETTING = "setting:"  # before the dotted path, in the names that argparse keeps
@@ -68,15 +69,51 @@ class Parser(argparse.ArgumentParser):
         return f"Unknown flag {flag}. {hint}"
 
 
+def describe_parts() -> str:
+    """Returns what may stand behind --branches, --head, --source and --faces."""
+    heads = (
+        f"  {spec.name:<14}{spec.summary}\n{'':<16}"
+        + " ".join(
+            f"{name}={info.default}"
+            for name, info in options_model(spec.build).model_fields.items()
+        )
+        for spec in HEADS
+    )
+    return "\n".join(
+        [
+            f"branches: {', '.join(BRANCHES.names())} (python -m ensemble.branches tells more)",
+            "",
+            "heads, with their options as --model.head.OPTION VALUE:",
+            *heads,
+            "",
+            describe_sources(),
+        ]
+    )
+
+
+def describe_sources() -> str:
+    """Returns what may stand behind --source and --faces."""
+    sources = (f"  {spec.name:<14}{spec.summary}" for spec in SOURCES)
+    detectors = (f"  {spec.name:<14}{spec.summary}" for spec in DETECTORS)
+    return "\n".join(["sources of data:", *sources, "", "face detectors:", *detectors, ""])
+
+
 class SettingsParser(Parser):
     """A parser with a flag for every leaf of a schema.
 
     A leaf that names a part also has a flag for each option of that part, such
     as `--model.head.dropout`, whatever parts are registered.
+
+    Args:
+        schema: The settings.
+        parts: Returns what the help says about parts, below the flags.
     """
 
-    def __init__(self, schema: type[BaseModel], **kwargs: Any) -> None:
+    def __init__(
+        self, schema: type[BaseModel], *, parts: Callable[[], str] = describe_parts, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self._parts = parts
         self._part_paths: list[str] = []
         self._add(schema)
 
@@ -95,7 +132,7 @@ class SettingsParser(Parser):
         return parsed, {**settings, **dict(self._options(list(rest)))}
 
     def format_help(self) -> str:
-        return f"{super().format_help()}\n{_parts_help()}"
+        return f"{super().format_help()}\n{self._parts()}"
 
     def _add(self, schema: type[BaseModel], prefix: str = "") -> None:
         title = prefix.removesuffix(".") or "run"
@@ -172,28 +209,3 @@ def _default(info: FieldInfo) -> str:
     shown = value.name if isinstance(value, Part) else value
     text = ",".join(map(str, shown)) if isinstance(shown, list) else str(shown)
     return f" (default: {text})".replace("%", "%%")
-
-
-def _parts_help() -> str:
-    """Returns what may stand behind --branches, --head and --source."""
-    heads = (
-        f"  {spec.name:<14}{spec.summary}\n{'':<16}"
-        + " ".join(
-            f"{name}={info.default}"
-            for name, info in options_model(spec.build).model_fields.items()
-        )
-        for spec in HEADS
-    )
-    sources = (f"  {spec.name:<14}{spec.summary}" for spec in SOURCES)
-    return "\n".join(
-        [
-            f"branches: {', '.join(BRANCHES.names())} (python -m ensemble.branches tells more)",
-            "",
-            "heads, with their options as --model.head.OPTION VALUE:",
-            *heads,
-            "",
-            "sources of data:",
-            *sources,
-            "",
-        ]
-    )

@@ -1,0 +1,217 @@
+"""From an image to its faces: the one function that preparing, training and predicting share."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from configs.errors import DataError
+from ensemble.faces.registry import DETECTORS, Box, Detector, Face
+from ensemble.images import ImageError, decode_whole
+
+Status = Literal["found", "whole", "no_face", "unreadable"]
+NoFace = Literal["skip", "whole", "error"]
+Several = Literal["largest", "all"]
+
+# Detectors look at no more pixels than this: what it hides, faces of less than a
+# hundredth of a photo's side, is of no use, and time grows with the pixels.
+_LONGEST_SIDE = 1024
+
+# Below the coarsest grid of a network, detectors were seen to answer by chance.
+_SHORTEST_SIDE = 32
+
+_EYES_APART = 0.2  # of the box's width; nearer ones are of a profile, and tell no angle
+
+
+@dataclass(frozen=True, eq=False)
+class FaceCrop:
+    """A face cut from an image.
+
+    Args:
+        pixels: Shape `(side, side, 3)`, uint8, RGB; the whole image may be oblong.
+        box: The detector's box, within the upright image.
+        score: How sure the detector is; 1 for a whole image.
+    """
+
+    pixels: np.ndarray
+    box: Box
+    score: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class FaceResult:
+    """What became of an image.
+
+    Args:
+        status: "found"; "whole": the image itself is the only crop; "no_face" and
+            "unreadable": there is no crop.
+        crops: Faces, the largest first.
+        found: How many faces there are, those that are not wanted included.
+        reason: Why there is no crop, in a few words.
+    """
+
+    status: Status
+    crops: tuple[FaceCrop, ...] = ()
+    found: int = 0
+    reason: str = ""
+
+
+def build_detector(
+    name: str, model: Path | None = None, threshold: float | None = None
+) -> Detector | None:
+    """Builds a registered face detector.
+
+    Args:
+        name: As in `--faces`.
+        model: Its file; None: its own.
+        threshold: Least score of a face, on the detector's scale; None: its own.
+
+    Returns:
+        The detector; None where the whole image is the face.
+
+    Raises:
+        ConfigError: If there is none of that name, or OpenCV is missing.
+        WeightsError: If its model cannot be had.
+    """
+    return DETECTORS.get(name).build(model, threshold)
+
+
+def crop_faces(
+    source: bytes | np.ndarray,
+    detector: Detector | None,
+    *,
+    margin: float = 0.1,
+    align: bool = False,
+    no_face: NoFace = "skip",
+    several: Several = "largest",
+    name: str = "the image",
+) -> FaceResult:
+    """Finds faces and cuts a square around each.
+
+    The square's side is the longer one of the face's box, with the margin on both
+    sides. It moves, and then shrinks down to the box, to stay inside the image.
+    Only where the box itself is longer than the image's shorter side, the rim is
+    repeated. Safe to call from several threads.
+
+    Args:
+        source: The bytes of an image file, or pixels, as `images.decode` takes them.
+        detector: Finds faces; None takes the whole image as one.
+        margin: What is added on each side, as a share of the box, >= 0.
+        align: Turn each face until its eyes are level, where the detector tells them.
+        no_face: An image without a face has no crop ("skip"), is its own crop
+            ("whole") or is an error.
+        several: Which faces of an image are cut: the "largest" one or "all".
+        name: What the image is called in messages.
+
+    Returns:
+        Crops in the image's own resolution. An image that cannot be read has the
+        status "unreadable" and ends nothing.
+
+    Raises:
+        DataError: If there is no face and `no_face` is "error".
+    """
+    try:
+        image = decode_whole(source)
+        faces = None if detector is None else _detect(image, detector)
+    except ImageError as error:
+        return FaceResult("unreadable", reason=str(error))
+    if faces:
+        wanted = faces[:1] if several == "largest" else faces
+        crops = tuple(
+            FaceCrop(_cut_face(image, face, margin, align), face.box, face.score) for face in wanted
+        )
+        return FaceResult("found", crops, len(faces))
+    if faces is None or no_face == "whole":
+        height, width = image.shape[:2]
+        return FaceResult("whole", (FaceCrop(image, Box(0, 0, width, height)),))
+    if no_face == "error":
+        raise DataError(
+            f"There is no face in {name}. Take it out, or let images without a face be left out "
+            "or taken whole."
+        )
+    return FaceResult("no_face", reason="no face is found")
+
+
+def _detect(image: np.ndarray, detector: Detector) -> list[Face]:
+    """Returns the faces, the largest first, their boxes within the image."""
+    height, width = image.shape[:2]
+    scale = min(1.0, _LONGEST_SIDE / max(height, width))
+    small = image
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        shrunk = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
+        small = np.asarray(shrunk)
+    if min(small.shape[:2]) < _SHORTEST_SIDE:
+        return []
+    try:
+        found = detector(small)
+    except Exception as error:  # a detector meets every size and content there is
+        raise ImageError(f"the face detector fails ({error})") from error
+    across, down = width / small.shape[1], height / small.shape[0]
+    faces = [_scale(face, across, down, width, height) for face in found]
+    return sorted(
+        (face for face in faces if face.box.width >= 1 and face.box.height >= 1),
+        key=lambda face: (-face.box.width * face.box.height, face.box),
+    )
+
+
+def _scale(face: Face, across: float, down: float, width: int, height: int) -> Face:
+    """Returns a face in the pixels of the image, its box clipped to it."""
+    left = min(max(face.box.left * across, 0), width)
+    top = min(max(face.box.top * down, 0), height)
+    right = min(max((face.box.left + face.box.width) * across, 0), width)
+    bottom = min(max((face.box.top + face.box.height) * down, 0), height)
+    eyes = None
+    if face.eyes is not None:
+        (x1, y1), (x2, y2) = face.eyes
+        eyes = ((x1 * across, y1 * down), (x2 * across, y2 * down))
+    return Face(Box(left, top, right - left, bottom - top), face.score, eyes)
+
+
+def _cut_face(image: np.ndarray, face: Face, margin: float, align: bool) -> np.ndarray:
+    left, top, side = _square(face.box, margin, image.shape[1], image.shape[0])
+    angle = _tilt(face) if align else 0.0
+    if not angle:
+        return _cut(image, left, top, side)
+    rim = math.ceil(side * (math.sqrt(0.5) - 0.5)) + 1  # what a corner sweeps over
+    around = Image.fromarray(_cut(image, left - rim, top - rim, side + 2 * rim))
+    turned = np.asarray(around.rotate(angle, Image.Resampling.BILINEAR))
+    return _cut(turned, rim, rim, side)
+
+
+def _square(box: Box, margin: float, width: int, height: int) -> tuple[int, int, int]:
+    """Returns left, top and side of the square around a box."""
+    longer = max(box.width, box.height)
+    side = max(1, round(max(longer, min(longer * (1 + 2 * margin), width, height))))
+    return (
+        _place(box.left + box.width / 2, side, width),
+        _place(box.top + box.height / 2, side, height),
+        side,
+    )
+
+
+def _place(middle: float, side: int, length: int) -> int:
+    """Returns where a stretch begins: about its middle, but inside where it fits."""
+    if side > length:
+        return (length - side) // 2
+    return min(max(round(middle - side / 2), 0), length - side)
+
+
+def _cut(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
+    """Returns a square of an image; what lies outside repeats the rim."""
+    rows = np.clip(np.arange(top, top + side), 0, image.shape[0] - 1)
+    columns = np.clip(np.arange(left, left + side), 0, image.shape[1] - 1)
+    return image[rows[:, None], columns]
+
+
+def _tilt(face: Face) -> float:
+    """Returns by how many degrees, against the clock, a face must turn to be level."""
+    if face.eyes is None:
+        return 0.0
+    (left, upper), (right, lower) = face.eyes
+    if math.hypot(right - left, lower - upper) < _EYES_APART * face.box.width:
+        return 0.0
+    return math.degrees(math.atan2(lower - upper, right - left))

@@ -1,0 +1,76 @@
+"""Model files that are downloaded once, and known by their checksum."""
+
+import http.client
+import os
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from branches.checksums import file_checksum
+from configs.errors import WeightsError
+
+_TIMEOUT = 20  # seconds without a byte before a download is given up
+_MOST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Download:
+    """A file on the network.
+
+    Args:
+        name: Of the file.
+        url: Where it is.
+        sha256: Its checksum, in hexadecimal.
+    """
+
+    name: str
+    url: str
+    sha256: str
+
+
+def find_download(wanted: Download, given: Path | None = None) -> Path:
+    """Returns where a file lies: as given, in the user's cache, or downloaded into it.
+
+    Args:
+        wanted: The file.
+        given: A file of the user's, which is taken as it is.
+
+    Raises:
+        WeightsError: If it cannot be had; the text says what else would work.
+    """
+    if given is not None:
+        path = given.expanduser()
+        if not path.is_file():
+            raise WeightsError(f"There is no file {given}. Name {wanted.name} with --face-model.")
+        return path
+    path = user_cache_path("multibranch-ensemble", appauthor=False) / "models" / wanted.name
+    if not path.is_file() or file_checksum(path) != wanted.sha256:
+        _download(wanted, path)
+    return path
+
+
+def _download(wanted: Download, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
+            part = Path(folder) / wanted.name
+            with (
+                urllib.request.urlopen(wanted.url, timeout=_TIMEOUT) as response,
+                part.open("wb") as file,
+            ):
+                file.write(response.read(_MOST_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            if file_checksum(part) != wanted.sha256:
+                raise OSError("what came has another checksum")
+            part.replace(path)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise WeightsError(
+            f"The face model {wanted.name} cannot be downloaded ({reason}). Connect to the "
+            f"network once; or fetch it from {wanted.url} and name it with --face-model FILE; or "
+            "use --faces haar, which needs no download."
+        ) from error

@@ -1,0 +1,90 @@
+"""The cascade of Haar features that comes with OpenCV 4: upright faces from the front.
+
+Viola and Jones, Rapid Object Detection using a Boosted Cascade of Simple Features, CVPR 2001.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.errors import ConfigError, WeightsError
+from ensemble.faces.opencv import load_opencv
+from ensemble.faces.registry import Box, DetectorSpec, Face, register_detector
+
+CASCADE = "haarcascade_frontalface_alt.xml"
+THRESHOLD = 3  # agreeing neighbours; benchmarks/faces.py
+
+_STEP = 1.1  # from one size of faces to the next
+_SMALLEST = (24, 24)  # pixels
+
+
+class Haar:
+    """The detector; each thread has a cascade of its own, which keeps a state.
+
+    Args:
+        path: The cascade's XML file.
+        threshold: Least number of neighbouring windows that agree on a face.
+
+    Raises:
+        WeightsError: If the file is no cascade.
+    """
+
+    def __init__(self, path: Path, threshold: int) -> None:
+        self._cv2 = load_opencv("haar")
+        self._path = path
+        self._threshold = threshold
+        self._local = threading.local()
+        try:
+            empty = self._cascade().empty()
+        except (self._cv2.error, SystemError):
+            empty = True
+        if empty:
+            raise WeightsError(f"{path} is no cascade. Leave out --face-model to use {CASCADE}.")
+
+    def __call__(self, image: np.ndarray) -> list[Face]:
+        """Returns the faces in an image of shape `(height, width, 3)`, uint8, RGB.
+
+        A face's score is the number of windows that agree on it.
+        """
+        grey = self._cv2.equalizeHist(self._cv2.cvtColor(image, self._cv2.COLOR_RGB2GRAY))
+        boxes, counts = self._cascade().detectMultiScale2(
+            grey, scaleFactor=_STEP, minNeighbors=self._threshold, minSize=_SMALLEST
+        )
+        return [
+            Face(Box(*map(float, box)), float(count))
+            for box, count in zip(boxes, np.ravel(counts), strict=True)
+        ]
+
+    def _cascade(self) -> Any:
+        if not hasattr(self._local, "cascade"):
+            self._local.cascade = self._cv2.CascadeClassifier(str(self._path))
+        return self._local.cascade
+
+
+def build_haar(model: Path | None, threshold: float | None) -> Haar:
+    """Builds the detector.
+
+    Raises:
+        ConfigError: If OpenCV is not installed or is too new to have cascades.
+        WeightsError: If the given file is no cascade.
+    """
+    cv2 = load_opencv("haar")
+    if not hasattr(cv2, "CascadeClassifier"):
+        raise ConfigError(
+            f"Face detector 'haar' needs the cascades of OpenCV 4, which OpenCV {cv2.__version__} "
+            "has no more. Use --faces yunet, or `pip install 'opencv-python-headless<5'`."
+        )
+    path = Path(cv2.data.haarcascades) / CASCADE if model is None else model.expanduser()
+    return Haar(path, THRESHOLD if threshold is None else round(threshold))
+
+
+register_detector(
+    DetectorSpec(
+        name="haar",
+        summary="upright faces from the front; needs no download, but OpenCV 4; score 1, 2, ...",
+        build=build_haar,
+        reference="Viola and Jones, CVPR 2001",
+    )
+)

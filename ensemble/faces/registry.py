@@ -1,0 +1,75 @@
+"""What a face detector is, and the registry that knows all of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from configs.registry import Registry
+
+Point = tuple[float, float]  # x to the right, y downwards, in pixels
+
+
+class Box(NamedTuple):
+    """A rectangle in an image, in pixels from its upper left corner."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face that a detector has found.
+
+    Args:
+        box: About from brow to chin.
+        score: How sure the detector is, on a scale of its own.
+        eyes: Their centres, the one on the left of the image first; None: not known.
+    """
+
+    box: Box
+    score: float
+    eyes: tuple[Point, Point] | None = None
+
+
+class Detector(Protocol):
+    """Finds faces. Safe to call from several threads."""
+
+    def __call__(self, image: np.ndarray) -> list[Face]:
+        """Returns the faces in an image of shape `(height, width, 3)`, uint8, RGB."""
+        ...
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """A way to find faces.
+
+    Args:
+        name: As in `--faces`.
+        summary: One line that says what it is.
+        build: From a model's file (None: the detector's own) and the least score
+            of a face (None: the detector's own) to the detector; None where the
+            whole image is the face. Raises a UserError if something is missing.
+        reference: Paper or address.
+    """
+
+    name: str
+    summary: str
+    build: Callable[[Path | None, float | None], Detector | None]
+    reference: str = ""
+
+
+DETECTORS: Registry[DetectorSpec] = Registry(
+    "face detector",
+    package="ensemble.faces",
+    machinery={"registry", "crops", "downloads", "opencv", "store"},
+)
+
+
+def register_detector(spec: DetectorSpec) -> DetectorSpec:
+    """Registers a face detector, so that its name works in `--faces` and everywhere else."""
+    return DETECTORS.register(spec)

@@ -1,0 +1,63 @@
+"""Faces in the place of images, so that all that reads images sees faces."""
+
+import numpy as np
+
+from configs.schema import FaceConfig
+from ensemble.datasets.registry import ImageStore
+from ensemble.faces.crops import build_detector, crop_faces
+from ensemble.faces.registry import Detector, Face
+from ensemble.images import ImageError
+
+
+class FaceStore:
+    """Reads the largest face of each image. Safe to read from several threads.
+
+    Where faces are is remembered, so that each image is searched once.
+
+    Args:
+        images: Whole photos.
+        detector: Finds faces.
+        settings: How they are cut.
+    """
+
+    def __init__(self, images: ImageStore, detector: Detector, settings: FaceConfig) -> None:
+        self._images = images
+        self._detector = detector
+        self._settings = settings
+        self._faces: dict[str, list[Face]] = {}
+
+    def read(self, name: str) -> np.ndarray:
+        """Returns pixels of shape `(side, side, 3)`, uint8, RGB.
+
+        Raises:
+            OSError: If the image cannot be read.
+            ImageError: If it is damaged, or if it has no face and such are skipped.
+            DataError: If it has no face and that is an error.
+        """
+
+        def detect(image: np.ndarray) -> list[Face]:
+            if name not in self._faces:
+                self._faces[name] = self._detector(image)
+            return self._faces[name]
+
+        result = crop_faces(
+            self._images.read(name),
+            detect,
+            margin=self._settings.margin,
+            align=self._settings.align,
+            no_face=self._settings.no_face,
+            name=name,
+        )
+        if not result.crops:
+            raise ImageError(result.reason)
+        return result.crops[0].pixels
+
+
+def face_images(images: ImageStore, settings: FaceConfig) -> ImageStore:
+    """Returns a store of the faces in images; the images themselves without a detector.
+
+    Raises:
+        UserError: If the detector cannot be had.
+    """
+    detector = build_detector(settings.detector, settings.model, settings.threshold)
+    return images if detector is None else FaceStore(images, detector, settings)
