@@ -7,6 +7,7 @@ from importlib import import_module
 from configs.registry import unknown
 
 COMMANDS = {
+    "prepare": "cut the faces out of raw photos",
     "train": "train an ensemble or a baseline",
     "evaluate": "judge a run on labelled images",
     "branches": "list the branches",

@@ -4,7 +4,7 @@ import copy
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,9 +65,7 @@ def read_experiment(
             f"it. To train with others: --config {folder / 'config.yaml'}."
         )
     source = Run.unfinished(folder).folder / "config.yaml" if folder else args.config
-    values = read_config(str(source)) if source else {}
-    for path in sorted(settings, key=lambda path: path.count(".")):  # a part before its options
-        _put(values, path.split("."), settings[path])
+    values = _put_all(read_config(str(source)) if source else {}, settings)
     cache = os.environ.get("ENSEMBLE_CACHE")
     if cache and isinstance(values.setdefault("features", {}), dict):
         values["features"].setdefault("directory", cache)
@@ -76,6 +74,21 @@ def read_experiment(
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
         raise SystemExit(0)
     return config, folder
+
+
+def read_settings(
+    parser: SettingsParser, schema: type[Section], argv: Sequence[str] | None
+) -> tuple[Any, Section]:
+    """Reads settings from flags alone.
+
+    Returns:
+        The other arguments, and the settings.
+
+    Raises:
+        ConfigError: With every mistake in them.
+    """
+    args, settings = parser.parse_settings(argv)
+    return args, read_section(schema, _put_all({}, settings))
 
 
 def read_section(schema: type[Section], values: dict[str, Any]) -> Section:
@@ -150,6 +163,13 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
             for cell, width in zip(row, widths, strict=True)
         )
         yield "  ".join(cells).rstrip()
+
+
+def _put_all(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Sets all values at their dotted paths and returns the nested settings."""
+    for path in sorted(settings, key=lambda path: path.count(".")):  # a part before its options
+        _put(values, path.split("."), settings[path])
+    return values
 
 
 def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:

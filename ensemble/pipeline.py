@@ -58,7 +58,7 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
 
     found: list[bytes | Problem] = []
     with progress_bar(label, len(split)) as bar:
-        for result in _ahead(look, range(len(split))):
+        for result in map_ahead(look, range(len(split))):
             found.append(result)
             bar.update()
     kept = [index for index, result in enumerate(found) if isinstance(result, bytes)]
@@ -98,10 +98,10 @@ def stream(split: Split, image_size: int, *, batch_size: int) -> Iterator[tuple[
 
     starts = range(0, len(split), batch_size)
     rows = (slice(start, min(start + batch_size, len(split))) for start in starts)
-    yield from _ahead(read, rows, each=1)
+    yield from map_ahead(read, rows, each=1)
 
 
-def _ahead(
+def map_ahead(
     work: Callable[[Item], Result], items: Iterable[Item], *, each: int = _AHEAD
 ) -> Iterator[Result]:
     """Maps in threads, in order, with `each` items in work for a thread and one more waiting."""

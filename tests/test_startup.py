@@ -12,7 +12,7 @@ from configs.schema import ExperimentConfig
 from ensemble.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib"}
+HEAVY = {"keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib", "cv2", "imagehash"}
 REPORT = "import time:"  # opens each line that `-X importtime` writes on standard error
 
 
@@ -98,6 +98,8 @@ def test_a_misspelt_command_is_answered_with_its_near_miss():
         ("--branches vgg61", "Unknown branch 'vgg61'. Did you mean 'vgg16'?"),
         ("--head dens", "Unknown head 'dens'. Did you mean 'dense'?"),
         ("--source foldr", "Unknown source 'foldr'. Did you mean 'folder'?"),
+        ("--faces yunt", "Unknown face detector 'yunt'. Did you mean 'yunet'?"),
+        ("--data.faces.several all", "cut all faces out with python -m ensemble.prepare"),
         ("--config three_clas", "Did you mean 'three_class'?"),
         ("--epoch 3", "Unknown flag --epoch. Did you mean --epochs?"),
         ("--epochs", "--epochs"),
@@ -167,6 +169,21 @@ def test_a_mistake_in_evaluating_is_told(arguments, told):
 )
 def test_a_mistake_in_looking_after_the_cache_is_told(arguments, told):
     assert_refused(run("ensemble.cache", *arguments.split()), told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "--output"),
+        ("photos", "--output"),
+        ("photos --output faces --faces yunte", "Did you mean 'yunet'?"),
+        ("photos --output faces --source foldr", "Did you mean 'folder'?"),
+        ("photos --output faces --face-model no.onnx", "There is no file no.onnx"),
+        ("photos --output faces --margin 1", "Did you mean --faces.margin?"),
+    ],
+)
+def test_a_mistake_in_preparing_faces_is_told(arguments, told):
+    assert_refused(run("ensemble.prepare", *arguments.split()), told)
 
 
 def test_the_cache_folder_is_that_of_the_flag_or_of_the_environment(monkeypatch):

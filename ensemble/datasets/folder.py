@@ -14,6 +14,7 @@ from ensemble.datasets.registry import (
     Record,
     register_source,
 )
+from ensemble.datasets.tables import Table, find_tables
 from ensemble.splits import find_split
 
 
@@ -47,7 +48,7 @@ class Layout:
 def matches(location: Location) -> bool:
     """Returns whether there are two class folders or more, and no table to read instead."""
     tables = location.labels or any(root.suffix.lower() == ".csv" for root in location.roots)
-    if tables or not location.roots:
+    if tables or not location.roots or find_tables(location, _is_face_set):
         return False
     files = open_files(location.roots)
     return len({record.label for record in _read_records(files, _find_layouts(files))}) > 1
@@ -77,6 +78,11 @@ def load(location: Location) -> Collection:
     }
     notes = [f"{count} {what} are ignored" for what, count in ignored.items() if count]
     return Collection(files, records, files.problems, notes)
+
+
+def _is_face_set(table: Table) -> bool:
+    """Returns whether a table says more of the images than their folders do: of groups."""
+    return {"path", "label", "group", "source", "status"} <= set(table.columns)
 
 
 def _find_layouts(files: Files) -> dict[str, Layout]:

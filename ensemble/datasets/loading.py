@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -177,10 +177,8 @@ def load_labelled(
     Takes and raises what `load_dataset` does.
     """
     spec = _choose_source(location) if source == "auto" else SOURCES.get(source)
-    collection = spec.load(location)
-    found = sorted(collection.records, key=lambda record: record.name)
-    if not found:
-        raise DataError(_no_images(location, spec, collection))
+    collection = load_collection(location, spec)
+    found = collection.records
 
     class_map = map_classes([record.label for record in found], classes=classes, merge=merge)
     rows, parts = _tabulate(collection.images, found, class_map)
@@ -195,16 +193,41 @@ def load_labelled(
     )
 
 
+def load_collection(location: Location, spec: DatasetSpec) -> Collection:
+    """Finds images and labels as they stand in the data, sorted by name.
+
+    Raises:
+        DataError: If there is none, or the location cannot be read.
+    """
+    collection = spec.load(location)
+    if not collection.records:
+        raise DataError(_no_images(location, spec, collection))
+    found = sorted(collection.records, key=lambda record: record.name)
+    return replace(collection, records=found)
+
+
+def find_source(location: Location) -> DatasetSpec | None:
+    """Returns the source that a location looks like, None if it looks like none.
+
+    Raises:
+        DataError: If the location does not exist or cannot be listed.
+    """
+    return next((spec for spec in _by_priority() if spec.matches(location)), None)
+
+
 def _choose_source(location: Location) -> DatasetSpec:
-    specs = sorted(SOURCES, key=lambda spec: (spec.priority, spec.name))
-    for spec in specs:
-        if spec.matches(location):
-            return spec
-    layouts = "; ".join(f"{spec.name} ({spec.summary})" for spec in specs)
+    spec = find_source(location)
+    if spec is not None:
+        return spec
+    layouts = "; ".join(f"{spec.name} ({spec.summary})" for spec in _by_priority())
     raise DataError(
         f"No known layout fits {_describe(location)}. Known: {layouts}. "
         "With --source NAME you are told what that layout misses."
     )
+
+
+def _by_priority() -> list[DatasetSpec]:
+    return sorted(SOURCES, key=lambda spec: (spec.priority, spec.name))
 
 
 def _describe(location: Location) -> str:
