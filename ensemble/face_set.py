@@ -12,6 +12,7 @@ import os
 import posixpath
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -99,7 +100,8 @@ def read_photos(raw: Sequence[Path], settings: FaceSetConfig) -> Collection:
     elif not settings.unlabelled:
         spec = find_source(location)
     if spec is not None:
-        return load_collection(location, spec)
+        collection = load_collection(location, spec)
+        return replace(collection, records=_unify_labels(collection.records))
     shown = ", ".join(f"'{root}'" for root in raw)
     if settings.labels is not None:
         raise DataError(f"'{settings.labels}' is no table of labels for {shown} that is known.")
@@ -109,6 +111,13 @@ def read_photos(raw: Sequence[Path], settings: FaceSetConfig) -> Collection:
         raise DataError(f"There is no image in {shown}.")
     notes = [f"{len(records)} photos without labels"]
     return Collection(files, records, files.problems, notes)
+
+
+def _unify_labels(records: Sequence[Record]) -> list[Record]:
+    """Spells each class in one way, the most frequent one."""
+    counts = Counter(record.label.strip() for record in records)
+    spellings = {fold(label): label for label in sorted(counts, key=lambda label: counts[label])}
+    return [replace(record, label=spellings[fold(record.label)]) for record in records]
 
 
 class _Cutter:

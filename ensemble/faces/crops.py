@@ -16,12 +16,11 @@ Status = Literal["found", "whole", "no_face", "unreadable"]
 NoFace = Literal["skip", "whole", "error"]
 Several = Literal["largest", "all"]
 
-# Detectors look at no more pixels than this: what it hides, faces of less than a
-# hundredth of a photo's side, is of no use, and time grows with the pixels.
-_LONGEST_SIDE = 1024
-
-# Below the coarsest grid of a network, detectors were seen to answer by chance.
-_SHORTEST_SIDE = 32
+# What detectors look at, in pixels: a large photo shrunk, as time grows with the
+# pixels and smaller faces are of no use; a small one enlarged, in which YuNet then
+# finds more faces (benchmarks/faces.py). A strip thinner than the coarsest grid of
+# a network has no face: on less, answers were seen to depend on chance.
+_LONGEST_SIDE, _SHORTEST_SIDE, _THINNEST = 1024, 96, 32
 
 _EYES_APART = 0.2  # of the box's width; nearer ones are of a profile, and tell no angle
 
@@ -138,19 +137,19 @@ def crop_faces(
 def _detect(image: np.ndarray, detector: Detector) -> list[Face]:
     """Returns the faces, the largest first, their boxes within the image."""
     height, width = image.shape[:2]
-    scale = min(1.0, _LONGEST_SIDE / max(height, width))
-    small = image
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        shrunk = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        small = np.asarray(shrunk)
-    if min(small.shape[:2]) < _SHORTEST_SIDE:
+    scale = _LONGEST_SIDE / max(height, width)
+    scale = min(scale, max(1.0, _SHORTEST_SIDE / min(height, width)))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if min(size) < _THINNEST:
         return []
+    seen = Image.fromarray(image)
+    if scale != 1:
+        seen = seen.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     try:
-        found = detector(small)
+        found = detector(np.asarray(seen))
     except Exception as error:  # a detector meets every size and content there is
         raise ImageError(f"the face detector fails ({error})") from error
-    across, down = width / small.shape[1], height / small.shape[0]
+    across, down = width / size[0], height / size[1]
     faces = [_scale(face, across, down, width, height) for face in found]
     return sorted(
         (face for face in faces if face.box.width >= 1 and face.box.height >= 1),

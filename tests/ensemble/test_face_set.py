@@ -204,7 +204,8 @@ def test_photos_without_labels_become_a_flat_set_to_be_sorted(tmp_path):
 def test_labels_and_groups_of_a_table_are_kept(tmp_path):
     for number in range(6):
         write(tmp_path / "raw" / f"{number}.png", photo(number, FACE))
-    rows = [f"{n}.png,{'HAPPY' if n % 2 else 'sad'},person {n // 2}" for n in range(6)]
+    labels = ["sad", "Happy", "sad", "HAPPY", "Sad", "HAPPY"]
+    rows = [f"{n}.png,{labels[n]},person {n // 2}" for n in range(6)]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label,subject", *rows]))
 
     prepare(tmp_path / "raw", tmp_path / "faces", labels=tmp_path / "labels.csv")
