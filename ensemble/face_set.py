@@ -28,6 +28,7 @@ from ensemble.datasets.files import is_image, open_files
 from ensemble.datasets.loading import find_source, load_collection
 from ensemble.datasets.registry import SOURCES, Collection, ImageStore, Location, Record
 from ensemble.duplicates import check_hashing, perceptual_hash
+from ensemble.face_sheet import draw_sheet
 from ensemble.face_tables import CutFace, Photo, describe, group_photos, table_left_out, table_set
 from ensemble.faces.crops import build_detector, crop_faces
 from ensemble.faces.registry import Detector
@@ -38,8 +39,6 @@ from ensemble.progress import progress_bar
 
 _JOURNAL = ".journal.jsonl"
 _PARTS = ".parts"  # where files are written before they appear
-_SHOWN = 10  # faces in a row of the contact sheet
-_SHOWN_ROWS = 8  # of faces without classes
 
 
 def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) -> str:
@@ -67,7 +66,7 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
     check_hashing()
     _refuse_output(raw, output)
     collection = read_photos(raw, settings)
-    output.mkdir(parents=True, exist_ok=True)
+    _make_folder(output)
     journal = Journal(output / _JOURNAL)
     with journal.opened(_decisive(settings.faces)):
         before = {name: Photo.read(entry) for name, entry in journal.records.items()}
@@ -81,7 +80,7 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
         _remove(output, [*before.values(), *grouped.duplicates], grouped.kept)
         cutter.write("manifest.csv", table_set(grouped).encode())
         cutter.write("left_out.csv", table_left_out(grouped, collection.problems).encode())
-        cutter.write("contact_sheet.png", _draw_sheet(output, grouped.kept))
+        cutter.write("contact_sheet.png", draw_sheet(output, grouped.kept))
         shutil.rmtree(output / _PARTS)
     done = sum(before.get(photo.name) == photo for photo in photos)
     return "\n".join([*collection.notes, *describe(grouped, collection.problems, output, done)])
@@ -263,6 +262,15 @@ def _refuse_output(raw: Sequence[Path], output: Path) -> None:
         )
 
 
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The folder '{output}' cannot be made ({error.strerror}). Choose another --output."
+        ) from error
+
+
 def _remove(output: Path, photos: Sequence[Photo], kept: Sequence[Photo]) -> None:
     """Removes faces that belong to the set no more, and folders left empty."""
     wanted = {face.path for photo in kept for face in photo.faces}
@@ -276,34 +284,3 @@ def _remove(output: Path, photos: Sequence[Photo], kept: Sequence[Photo]) -> Non
                         if any((output / folder).iterdir()):
                             break
                         (output / folder).rmdir()
-
-
-def _draw_sheet(output: Path, photos: Sequence[Photo]) -> bytes:
-    """Returns the contact sheet as PNG: faces from all over the set, in rows."""
-    from ensemble.plots import plot_contact_sheet, png
-
-    by_label: dict[str, list[str]] = {}
-    for photo in sorted(photos, key=lambda photo: fold(photo.label)):
-        paths = by_label.setdefault(photo.label, [])
-        paths += [face.path for face in photo.faces]
-    if set(by_label) == {""}:
-        chosen = _choose(by_label[""], _SHOWN * _SHOWN_ROWS)
-        starts = range(0, len(chosen), _SHOWN)
-        by_label = {f"from {start + 1}": chosen[start : start + _SHOWN] for start in starts}
-    rows = {
-        label: [_thumbnail(output / path) for path in _choose(paths, _SHOWN)]
-        for label, paths in by_label.items()
-    }
-    return png(plot_contact_sheet(rows, f"Faces of {output.resolve().name}"))
-
-
-def _choose(paths: Sequence[str], count: int) -> list[str]:
-    """Returns `count` of the paths, evenly spread, or all of them."""
-    places = np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)
-    return [paths[place] for place in places]
-
-
-def _thumbnail(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        image.thumbnail((150, 150))
-        return np.array(image)

@@ -41,7 +41,7 @@ class Journal:
         try:
             with FileLock(self._path.with_suffix(".lock"), timeout=0):
                 self._read(json.loads(json.dumps(settings)))
-                with self._path.open("a", encoding="utf-8") as self._file:
+                with self._path.open("ab", buffering=0) as self._file:
                     yield
         except Timeout as error:
             raise DataError(
@@ -50,7 +50,11 @@ class Journal:
             ) from error
 
     def add(self, record: dict[str, Any]) -> None:
-        """Writes the record of a finished piece, under its "name"."""
+        """Writes the record of a finished piece, under its "name".
+
+        Raises:
+            DataError: If it cannot be written.
+        """
         self.records[record["name"]] = record
         self._write_line(record)
 
@@ -61,7 +65,7 @@ class Journal:
             with self._path.open("r+b") as file:
                 file.truncate(sum(map(len, lines)))
         if not lines:
-            with self._path.open("w", encoding="utf-8") as self._file:
+            with self._path.open("wb", buffering=0) as self._file:
                 self._write_line(settings)
             return
         begun, *records = map(json.loads, lines)
@@ -74,8 +78,13 @@ class Journal:
         self.records = {record["name"]: record for record in records}
 
     def _write_line(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            raise DataError(
+                f"'{self._path}' cannot be written ({error.strerror or error}). "
+                "Free some space or choose another --output."
+            ) from error
 
 
 def _difference(begun: dict[str, Any], settings: dict[str, Any]) -> str:

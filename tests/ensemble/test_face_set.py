@@ -286,6 +286,16 @@ def test_a_near_duplicate_never_crosses_splits(raw, tmp_path):
     load_dataset(Location((tmp_path / "faces",)))  # which refuses groups that cross splits
 
 
+def test_photos_without_any_face_are_told_too(tmp_path):
+    write(tmp_path / "raw" / "empty.png", photo(1))
+
+    said = prepare(tmp_path / "raw", tmp_path / "faces")
+
+    assert "0 faces of 0 photos" in said
+    assert [row["status"] for row in read(tmp_path / "faces" / "left_out.csv")] == ["no_face"]
+    assert read(tmp_path / "faces" / "manifest.csv") == []
+
+
 def test_other_settings_are_refused_in_a_folder_begun(raw, tmp_path):
     prepare(raw, tmp_path / "faces")
 
@@ -298,6 +308,8 @@ def test_a_folder_that_is_no_set_is_left_alone(raw, tmp_path):
 
     with pytest.raises(DataError, match="is there already and is no set of faces"):
         prepare(raw, tmp_path / "thesis")
+    with pytest.raises(DataError, match="cannot be made"):
+        prepare(raw, tmp_path / "thesis" / "chapter.txt" / "faces")
     for inside in (raw, raw / "faces"):
         with pytest.raises(DataError, match="among the photos"):
             prepare(raw, inside)

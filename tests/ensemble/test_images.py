@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.images import MAX_PIXELS, ImageError, decode
+from ensemble.images import MAX_PIXELS, ImageError, decode, decode_whole
 
 ORANGE = (230, 120, 40)
 WHITE = (255, 255, 255)
@@ -273,3 +273,19 @@ def test_threads_see_what_one_thread_sees():
     with ThreadPoolExecutor(8) as pool:
         received = list(pool.map(lambda data: decode(data, 48), files))
     np.testing.assert_array_equal(received, expected)
+
+
+def test_a_whole_image_keeps_its_pixels_and_is_turned_upright():
+    image = photograph(30, 40)
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6  # turn by a quarter, with the clock
+
+    assert np.array_equal(decode_whole(encode(image)), np.asarray(image))
+    assert np.array_equal(decode_whole(encode(image, exif=exif)), np.rot90(image, -1))
+    assert np.array_equal(decode_whole(np.asarray(image)), np.asarray(image))
+    assert decode_whole(encode(image, "JPEG")).shape == (30, 40, 3)
+
+
+def test_a_whole_image_that_is_damaged_is_refused():
+    with pytest.raises(ImageError, match="truncated"):
+        decode_whole(encode(photograph(30, 40))[:300])

@@ -1,5 +1,7 @@
 """Laws of the journal: what is written counts, what a kill cut short does not."""
 
+from pathlib import Path
+
 import pytest
 
 from configs.errors import DataError
@@ -53,4 +55,12 @@ def test_other_settings_are_refused(path):
 
 def test_two_processes_do_not_share_a_journal(path):
     with Journal(path).opened(SETTINGS), pytest.raises(DataError, match="Another process"):
+        write(path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_full_disk_is_told_in_a_sentence(path):
+    path.symlink_to("/dev/full")
+
+    with pytest.raises(DataError, match="No space left on device"):
         write(path)
