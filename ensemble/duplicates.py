@@ -11,7 +11,7 @@ from configs.errors import ConfigError
 from ensemble.images import decode
 
 _SIDE = 64  # pixels that the hash looks at, in height and width
-_CHUNK = 2**22  # hashes compared at a time
+_CHUNK = 2**18  # hashes compared at a time
 
 
 def check_hashing() -> None:
@@ -52,12 +52,14 @@ def near_duplicates(hashes: Sequence[bytes], within: int) -> list[tuple[int, int
         hashes: Of 32 bytes each.
         within: The most bits that differ, 0..256.
     """
-    words = np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, 4)
+    words = np.asfortranarray(np.frombuffer(b"".join(hashes), np.uint64).reshape(-1, 4))
     step = max(1, _CHUNK // max(1, len(words)))
     pairs: list[tuple[int, int]] = []
     for start in range(0, len(words), step):
-        rows = words[start : start + step, None]
-        distances = np.bitwise_count(rows ^ words[None, start:]).sum(axis=2, dtype=np.uint16)
+        rows, others = words[start : start + step], words[start:]
+        distances = np.zeros((len(rows), len(others)), np.uint16)
+        for word in range(words.shape[1]):
+            distances += np.bitwise_count(rows[:, word, None] ^ others[None, :, word])
         first, second = np.nonzero(distances <= within)
         later = first < second
         pairs += zip((first[later] + start).tolist(), (second[later] + start).tolist(), strict=True)

@@ -19,7 +19,7 @@ def load_opencv(detector: str) -> ModuleType:
     except ImportError as error:
         raise ConfigError(
             f"Face detector {detector!r} needs OpenCV ({error}). Install it with "
-            "`pip install opencv-python-headless`, or use --faces none for images that "
+            "`pip install 'opencv-python-headless<5'`, or use --faces none for images that "
             "are face crops already."
         ) from error
     return cv2

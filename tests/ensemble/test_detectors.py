@@ -96,7 +96,7 @@ def test_a_detector_without_opencv_is_told_in_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
 
     for name in ("yunet", "haar"):
-        with pytest.raises(ConfigError, match="pip install opencv-python-headless"):
+        with pytest.raises(ConfigError, match="pip install 'opencv-python-headless<5'"):
             build_detector(name)
     assert build_detector("none") is None
 

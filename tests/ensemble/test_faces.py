@@ -8,10 +8,12 @@ from PIL import Image
 
 from configs.errors import DataError
 from configs.schema import FaceConfig
+from ensemble.datasets.loading import Split
 from ensemble.faces.crops import crop_faces
 from ensemble.faces.registry import DETECTORS, Box, DetectorSpec, Face
 from ensemble.faces.store import face_images
 from ensemble.images import ImageError
+from ensemble.pipeline import inspect
 
 
 def coordinates(height, width):
@@ -267,6 +269,24 @@ def test_a_store_of_faces_refuses_a_photo_without_one(searches):
         face_images(photos, FaceConfig(detector="bright", no_face="error")).read("dark")
     whole = face_images(photos, FaceConfig(detector="bright", no_face="whole")).read("dark")
     assert np.array_equal(whole, coordinates(40, 40))
+
+
+def test_a_split_of_faces_leaves_out_photos_without_one(searches):
+    photo = coordinates(100, 120)
+    photo[30:50, 40:60, 2] = 255
+    photos = Photos(a=png(photo), dark=png(coordinates(100, 100)), torn=b"x", b=png(photo[:, 9:]))
+    store = face_images(photos, FaceConfig(detector="bright"))
+    names = ("a", "dark", "torn", "b")
+    split = Split(store, names, np.zeros(4, np.int32), np.ones(4, np.float32), (None,) * 4)
+
+    inspection = inspect(split, 24)
+
+    assert inspection.readable.names == ("a", "b")
+    assert inspection.digests[0] == inspection.digests[1]  # the same face
+    assert [(problem.name, problem.reason) for problem in inspection.problems] == [
+        ("dark", "no face is found"),
+        ("torn", "not an image"),
+    ]
 
 
 def test_without_a_detector_a_store_is_the_photos_themselves():
