@@ -471,9 +471,6 @@ class TrainingConfig(Settings):
         **flag("unfreeze", metavar="[BRANCH:]STAGE,..."),
     )
     fine_tuning: FineTuningConfig = FineTuningConfig()
-    jit_compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="steps compiled by XLA; auto: on a GPU; JAX always compiles"
-    )
     trackers: Annotated[list[Literal["tensorboard", "mlflow"]], BeforeValidator(_split_commas)] = (
         Field(
             [],
@@ -535,6 +532,7 @@ class ExperimentConfig(Settings):
             and "all" in self.unfrozen.get(branch.label, ())
             for branch in self.model.branches
         )
+
 
 class RawFaceConfig(FaceConfig):
     """How faces are found in whole photos and cut out."""

@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from configs.errors import DataError, RunError
 from configs.schema import DataConfig
 from ensemble.datasets.loading import Dataset, Labelled, Split, load_labelled
 from ensemble.datasets.registry import Location, Problem
+from ensemble.faces.store import face_images
 from ensemble.metrics import measure
 from ensemble.model import MultiBranchModel
 from ensemble.pipeline import inspect, read_image, stream
@@ -98,6 +100,7 @@ def evaluate_run(
         )
         name, part = labelled.name, part or _best_part(labelled)
         split = labelled.select(part)
+        split = replace(split, images=face_images(split.images, config.data.faces))
     if not len(split):
         raise DataError(f"{name} has no {part} images. Choose another --split or leave it out.")
 

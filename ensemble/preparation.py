@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import keras
@@ -14,6 +14,7 @@ from configs.schema import DataConfig, ExperimentConfig, FeatureConfig, ModelCon
 from ensemble.datasets.loading import Dataset, Split, load_dataset
 from ensemble.datasets.registry import Location, Problem
 from ensemble.devices import list_devices
+from ensemble.faces.store import face_images
 from ensemble.features import FrozenBranch
 from ensemble.model import build_extractor
 from ensemble.pipeline import Inspection, inspect
@@ -41,14 +42,24 @@ class Images:
 
 
 def read_dataset(config: DataConfig, seed: int) -> Dataset:
-    """Returns the dataset that settings describe, its splits drawn by the seed."""
-    return load_dataset(
+    """Returns the dataset that settings describe, its splits drawn by the seed.
+
+    Where a face detector is set, an image is the face in it.
+    """
+    dataset = load_dataset(
         Location(tuple(config.root), config.labels),
         source=config.source,
         classes=config.classes,
         merge=config.merge,
         validation_fraction=config.validation_fraction,
         seed=seed,
+    )
+    images = face_images(dataset.train.images, config.faces)
+    return replace(
+        dataset,
+        train=replace(dataset.train, images=images),
+        validation=replace(dataset.validation, images=images),
+        test=replace(dataset.test, images=images) if dataset.test else None,
     )
 
 

@@ -21,6 +21,7 @@ from ensemble.batches import (
     first_views,
     read_blocks,
 )
+from ensemble.devices import refuse_full_memory
 from ensemble.fusion import refresh_scales
 from ensemble.interrupts import Interrupts
 from ensemble.loops import Loop, evaluation_loop, training_loop
@@ -206,7 +207,8 @@ def train_model(
                 break
             callbacks.on_epoch_begin(epoch)
             blocks = _training_blocks(train, config, phase, seed=seed, epoch=epoch + 1)
-            learnt = _run(learn, model, interrupts.watch(blocks), telling)
+            with refuse_full_memory(config.batch_size):
+                learnt = _run(learn, model, interrupts.watch(blocks), telling)
             callbacks.on_test_begin()
             judged = _run(judge, model, interrupts.watch(_validation_blocks(validation, phase)))
             callbacks.on_test_end()
