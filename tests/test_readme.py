@@ -69,7 +69,7 @@ def test_every_option_named_is_a_flag():
     from ensemble.flags import SettingsParser
 
     known = set(SettingsParser(ExperimentConfig)._option_string_actions)
-    assert flags - known <= {"--config", "--print-config", "--help", "--editable"}
+    assert flags - known <= {"--config", "--print-config", "--help", "--editable", "--resume"}
 
 
 def test_the_readmes_own_branch_is_a_plugin(tmp_path):
