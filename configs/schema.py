@@ -67,6 +67,7 @@ def _as_groups(value: Any) -> Any:
     }
 
 
+Count = Annotated[str, BeforeValidator(lambda value: str(value).lower())]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
 Paths = Annotated[list[Path], BeforeValidator(_as_list)]
 Groups = Annotated[dict[str, list[str]], BeforeValidator(_as_groups)]
@@ -471,6 +472,12 @@ class TrainingConfig(Settings):
         **flag("unfreeze", metavar="[BRANCH:]STAGE,..."),
     )
     fine_tuning: FineTuningConfig = FineTuningConfig()
+    devices: Count = Field(
+        "1",
+        pattern=r"^([1-9]\d*|all)$",
+        description="devices that share each step: a number, or all; a batch is split among them",
+        **flag("devices", metavar="N|all"),
+    )
     trackers: Annotated[list[Literal["tensorboard", "mlflow"]], BeforeValidator(_split_commas)] = (
         Field(
             [],

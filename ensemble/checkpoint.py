@@ -58,7 +58,8 @@ def read_checkpoint(run: Run) -> Progress | None:
 
 def remove_checkpoint(run: Run) -> None:
     """Removes the file of a training that has come to its end."""
-    (run.folder / _FILE).unlink(missing_ok=True)
+    if run.writes:
+        (run.folder / _FILE).unlink(missing_ok=True)
 
 
 def _read_list(file: Mapping[str, Any], name: str) -> Sequence[np.ndarray]:

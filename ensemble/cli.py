@@ -20,6 +20,9 @@ from ensemble.checks import find_mistakes, load_plugins
 from ensemble.flags import SettingsParser
 from ensemble.run import Run
 
+_OF_THE_MACHINE = {"features.directory", "training.devices"}  # and not of the run
+_CLUSTERS = {"tensorflow": "TF_CONFIG", "jax": "KERAS_DISTRIBUTION_JOB_ADDRESSES"}
+
 Section = TypeVar("Section", bound=BaseModel)
 
 
@@ -59,10 +62,10 @@ def read_experiment(
         )
     args, settings = parser.parse_settings(argv)
     folder = getattr(args, "resume", None)
-    if folder is not None and (args.config or set(settings) - {"features.directory"}):
+    if folder is not None and (args.config or set(settings) - _OF_THE_MACHINE):
         raise ConfigError(
-            "--resume goes on with the settings of the run; no other flag than --cache goes with "
-            f"it. To train with others: --config {folder / 'config.yaml'}."
+            "--resume goes on with the settings of the run; no other flags than --cache and "
+            f"--devices go with it. To train with others: --config {folder / 'config.yaml'}."
         )
     source = Run.unfinished(folder).folder / "config.yaml" if folder else args.config
     values = _put_all(read_config(str(source)) if source else {}, settings)
@@ -127,14 +130,18 @@ class _Screen(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def load_backend() -> None:
+def load_backend(*, joining: bool = False) -> None:
     """Imports Keras and its backend, with the backend's start-up chatter kept off the screen.
 
     GPU memory is taken as it is needed, unless the environment says otherwise, so
     that several processes can share a GPU; left alone, TensorFlow and JAX take nearly all.
 
+    Args:
+        joining: Whether other processes are waited for, if the environment names them.
+
     Raises:
-        ConfigError: If the backend named by KERAS_BACKEND is not there.
+        ConfigError: If the backend named by KERAS_BACKEND is not there, or the other
+            processes are not.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -145,6 +152,8 @@ def load_backend() -> None:
         with _quiet():
             import keras
 
+            if joining and os.environ.get(_CLUSTERS.get(keras.config.backend(), "")):
+                _join()
             keras.ops.zeros(1)  # devices speak up when first used
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND", "tensorflow")
@@ -152,6 +161,14 @@ def load_backend() -> None:
             f"Keras cannot start with the backend {backend!r} ({error}). Set KERAS_BACKEND to "
             "tensorflow, jax or torch, and install that package."
         ) from error
+
+
+def _join() -> None:
+    """Joins the other processes, of which only the first one goes on telling what it does."""
+    from ensemble.distribution import connect
+
+    if not connect().writes:
+        logging.getLogger("ensemble").setLevel(logging.WARNING)
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from configs.errors import RunError
 from configs.schema import ExperimentConfig, ModelConfig
 from ensemble.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from ensemble.datasets.loading import Dataset, Split
+from ensemble.distribution import Distribution, distribute
 from ensemble.environment import describe_environment
 from ensemble.evaluation import judge, write_report
 from ensemble.model import MultiBranchModel, build_classifier, compose, feature_shapes
@@ -87,14 +88,16 @@ def fit(config: ExperimentConfig) -> FitResult:
         KeyboardInterrupt: If it is interrupted before its first epoch has ended. Later
             it ends politely, and the history says so.
     """
-    Run.refuse_taken(config)
+    distribution = distribute(config.training)
+    if distribution.writes:
+        Run.refuse_taken(config)
     dataset = read_dataset(config.data, config.seed)
     extractor, model = build_frozen(config, dataset)
     config = config.model_copy(update={"model": model})
     branches = "+".join(branch.layer_name for branch in model.branches)
-    run = Run.create(config, f"{dataset.name}-{branches}")
+    run = Run.create(config, f"{dataset.name}-{branches}", writes=distribution.writes)
     with run.logging():
-        return _fit(run, config, dataset, extractor, None)
+        return _fit(run, config, dataset, extractor, None, distribution)
 
 
 def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitResult:
@@ -113,12 +116,14 @@ def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitRes
     """
     run = Run.unfinished(folder)
     config = config or run.config
+    distribution = distribute(config.training)
+    run = Run(folder, writes=distribution.writes)
     progress = read_checkpoint(run)
     dataset = read_dataset(config.data, config.seed)
     extractor, _ = build_frozen(config, dataset)
     with run.logging():
         log.info("going on after epoch %d", len(progress.history) if progress else 0)
-        return _fit(run, config, dataset, extractor, progress)
+        return _fit(run, config, dataset, extractor, progress, distribution)
 
 
 def _fit(
@@ -127,8 +132,9 @@ def _fit(
     dataset: Dataset,
     extractor: keras.Model,
     progress: Progress | None,
+    distribution: Distribution,
 ) -> FitResult:
-    trackers = make_trackers(config, run)
+    trackers = make_trackers(config, run) if run.writes else []
     tell_start(config, dataset)
     size = config.data.image_size
     images = _inspect(run, dataset, size)
@@ -147,8 +153,9 @@ def _fit(
         images,
         config,
         progress=progress,
-        keep=partial(write_checkpoint, run),
+        keep=partial(write_checkpoint, run) if run.writes else None,
         trackers=trackers,
+        distribution=distribution,
     )
     history = trained.history
     log.info("trained for %.0f s", sum(history.epochs["seconds"]))

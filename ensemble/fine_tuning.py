@@ -13,6 +13,7 @@ from ensemble.arrays import allocate
 from ensemble.augmentation import Augmentation
 from ensemble.batches import Examples
 from ensemble.datasets.loading import Split
+from ensemble.distribution import ALONE, Distribution
 from ensemble.model import MultiBranchModel
 from ensemble.pipeline import stream
 from ensemble.precision import in_precision
@@ -87,6 +88,7 @@ def fine_tune(
     resume: Progress | None = None,
     keep: Callable[[Progress], object] | None = None,
     trackers: Sequence[keras.callbacks.Callback] = (),
+    distribution: Distribution = ALONE,
 ) -> History:
     """Trains the thawed stages and the classifier on images, drawn anew in each epoch.
 
@@ -126,6 +128,7 @@ def fine_tune(
         resume=resume,
         keep=keep,
         trackers=trackers,
+        distribution=distribution,
     )
     if precision != "float32":
         ensemble.model.set_weights(model.get_weights())

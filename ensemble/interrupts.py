@@ -12,16 +12,23 @@ Item = TypeVar("Item")
 class Interrupts:
     """Notes the first Ctrl-C for the length of a `with` block; the second one acts at once.
 
+    Args:
+        polite: False: the first one acts at once too, as where other processes would
+            wait for this one in vain.
+
     Attributes:
         pending: Whether there was one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, polite: bool = True) -> None:
         self.pending = False
+        self._polite = polite
 
     def __enter__(self) -> "Interrupts":
         self._previous: Any = None
-        if threading.current_thread() is threading.main_thread():  # no other gets signals
+        if (
+            self._polite and threading.current_thread() is threading.main_thread()
+        ):  # no other gets signals
             self._previous = signal.signal(signal.SIGINT, self._note)
         return self
 

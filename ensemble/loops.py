@@ -13,36 +13,42 @@ import keras
 import numpy as np
 
 from ensemble.batches import Block
+from ensemble.distribution import ALONE, Distribution
 
 Loop = Callable[[Block], None]
 
 
-def training_loop(model: keras.Model) -> Loop:
+def training_loop(model: keras.Model, distribution: Distribution = ALONE) -> Loop:
     """Returns a function that trains a compiled model on every batch of a block, in order.
 
     The model's metrics go on counting until they are reset. Loops keep to the
     model as it was compiled when they were made.
+
+    Args:
+        model: One that `distribution` has replicated.
+        distribution: Who shares the steps.
     """
-    return _make_loop(model, learns=True)
+    return _make_loop(model, distribution, learns=True)
 
 
-def evaluation_loop(model: keras.Model) -> Loop:
+def evaluation_loop(model: keras.Model, distribution: Distribution = ALONE) -> Loop:
     """Returns a function that judges a compiled model on every batch of a block.
 
     What comes out is in the model's metrics, which go on counting until they are
-    reset.
+    reset. Takes what `training_loop` does.
     """
-    return _make_loop(model, learns=False)
+    return _make_loop(model, distribution, learns=False)
 
 
-def _make_loop(model: keras.Model, *, learns: bool) -> Loop:
-    _build_state(model)
+def _make_loop(model: keras.Model, distribution: Distribution, *, learns: bool) -> Loop:
+    _build_state(model, distribution)
     step = model.train_step if learns else model.test_step
     match keras.backend.backend():
         case "tensorflow":
-            return _TensorFlowLoop(step)
+            return _TensorFlowLoop(model, step, distribution)
         case "jax":
             return _JaxLoop(
+                distribution,
                 step,
                 model.trainable_variables,
                 model.non_trainable_variables,
@@ -53,13 +59,15 @@ def _make_loop(model: keras.Model, *, learns: bool) -> Loop:
             return _TorchLoop(step, learns=learns)
 
 
-def _build_state(model: keras.Model) -> None:
+def _build_state(model: keras.Model, distribution: Distribution) -> None:
     """Makes the variables of optimizer, loss and metrics, since a compiled loop cannot."""
     target, weight = keras.ops.ones((1, *model.output_shape[1:])), keras.ops.ones(1)
-    model.compute_loss(y=target, y_pred=target, sample_weight=weight)
-    model.compute_metrics(None, target, target, weight)
+    with distribution.scope():
+        with keras.StatelessScope():  # metrics on several devices count in steps alone
+            model.compute_loss(y=target, y_pred=target, sample_weight=weight)
+            model.compute_metrics(None, target, target, weight)
+        model.optimizer.build(model.trainable_variables)
     model.reset_metrics()
-    model.optimizer.build(model.trainable_variables)
 
 
 class _TensorFlowLoop:
@@ -70,22 +78,27 @@ class _TensorFlowLoop:
     a little longer on large ones.
     """
 
-    def __init__(self, step: Callable[[Block], Any]) -> None:
+    def __init__(
+        self, model: keras.Model, step: Callable[[Block], Any], distribution: Distribution
+    ) -> None:
+        self._model = model
         self._step = step
+        self._distribution = distribution
         self._graphs: dict[int, Loop] = {}
 
     def __call__(self, block: Block) -> None:
         size = block.weights.shape[1]
         if size not in self._graphs:
             self._graphs[size] = self._trace(block)
-        self._graphs[size](block)
+        with self._distribution.count_once(self._model, size):
+            self._graphs[size](block)
 
     def _trace(self, example: Block) -> Loop:
         import tensorflow as tf
 
         def run(block: Block) -> None:
             def advance(index: Any) -> Any:
-                self._step(_batch(block, index))
+                self._distribution.share(self._step, _batch(block, index))
                 return index + 1
 
             steps = tf.shape(block.weights)[0]
@@ -101,11 +114,17 @@ class _JaxLoop:
     """A while loop in a program, compiled once for each size of batches.
 
     Args:
+        distribution: Who shares the steps.
         step: From the variables' values and a batch to logs and new values.
         variables: What it takes and gives back, in its order.
     """
 
-    def __init__(self, step: Callable[..., Any], *variables: list[keras.Variable]) -> None:
+    def __init__(
+        self,
+        distribution: Distribution,
+        step: Callable[..., Any],
+        *variables: list[keras.Variable],
+    ) -> None:
         import jax
 
         def run(values: Any, block: Block, steps: int) -> Any:
@@ -114,15 +133,17 @@ class _JaxLoop:
 
             return jax.lax.fori_loop(0, steps, advance, values)
 
-        compiled = jax.jit(run, donate_argnums=0)
+        compiled = jax.jit(run, donate_argnums=0, out_shardings=distribution.replicated)
         # Waiting keeps blocks from piling up in memory before a slow device.
         self._run = lambda *arguments: jax.block_until_ready(compiled(*arguments))
+        self._distribution = distribution
         self._variables = variables
         self._longest: dict[int, int] = {}  # steps of the longest block, by size of batches
 
     def __call__(self, block: Block) -> None:
         values = tuple([variable.value for variable in group] for group in self._variables)
-        values = self._run(values, self._fill_up(block), len(block.weights))
+        placed = self._distribution.place(self._fill_up(block))
+        values = self._run(values, placed, len(block.weights))
         for variables, new_values in zip(self._variables, values, strict=True):
             for variable, value in zip(variables, new_values, strict=True):
                 variable.assign(value)

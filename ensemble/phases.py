@@ -12,6 +12,7 @@ import numpy as np
 from configs.schema import ExperimentConfig
 from ensemble import fine_tuning
 from ensemble.batches import Examples, Inputs
+from ensemble.distribution import ALONE, Distribution
 from ensemble.fine_tuning import fine_tune, load_pixels, named_input
 from ensemble.fusion import adapt_scales
 from ensemble.model import MultiBranchModel
@@ -47,6 +48,7 @@ def train_phases(
     progress: Progress | None = None,
     keep: Callable[[Progress], object] | None = None,
     trackers: Sequence[keras.callbacks.Callback] = (),
+    distribution: Distribution = ALONE,
 ) -> Trained:
     """Trains the head on features of frozen branches, then what is to be thawed, on images.
 
@@ -60,13 +62,18 @@ def train_phases(
         progress: Where it stood when it was broken off.
         keep: Called with where it stands after each epoch.
         trackers: Told of every epoch too.
+        distribution: Who shares the steps.
 
     Raises:
         UserError: If features, votes or stages cannot be had.
     """
     history, probabilities = None, np.empty(0)
     features: dict[str, Any] = {}
-    common: dict[str, Any] = {"keep": keep, "trackers": trackers}
+    common: dict[str, Any] = {
+        "keep": keep,
+        "trackers": trackers,
+        "distribution": distribution,
+    }
     in_second = progress is not None and progress.phase == fine_tuning.NAME
     if not config.from_scratch and not in_second:
         maps, validation_maps, features = _load_features(ensemble.extractor, images, config)

@@ -27,23 +27,29 @@ class Run:
 
     Args:
         folder: An existing folder.
+        writes: Whether anything is written; else whoever would write here passes by, as
+            one of several processes does that train together.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, writes: bool = True) -> None:
         self.folder = Path(folder)
+        self.writes = writes
 
     @classmethod
-    def create(cls, config: ExperimentConfig, title: str) -> "Run":
+    def create(cls, config: ExperimentConfig, title: str, *, writes: bool = True) -> "Run":
         """Makes a new folder below `config.output` and writes the settings into it.
 
         Args:
             config: Settings; their name, or `title` and the time, names the folder.
             title: Such as "demo-vgg16+densenet121".
+            writes: As above; if not, no folder is made.
 
         Raises:
             RunError: If the name is taken or the folder cannot be written.
         """
         folder = config.output / (config.name or f"{title}-{datetime.now():%Y%m%d-%H%M%S}")
+        if not writes:
+            return cls(folder, writes=False)
         cls.refuse_taken(config)
         try:
             folder.mkdir(parents=True)
@@ -171,6 +177,8 @@ class Run:
             RunError: If it cannot be written, a full disk included.
         """
         path = self.folder / name
+        if not self.writes:
+            return path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
@@ -189,6 +197,9 @@ class Run:
     @contextmanager
     def logging(self) -> Iterator[None]:
         """Keeps the package's messages in `log.txt` for the length of a `with` block."""
+        if not self.writes:
+            yield
+            return
         handler = logging.FileHandler(self.folder / "log.txt", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("ensemble")

@@ -18,11 +18,12 @@ def _train(argv: Sequence[str] | None) -> None:
         description="Train branches, fused into one shared head. One branch is a baseline.",
         resumable=True,
     )
-    load_backend()
+    load_backend(joining=True)
     from ensemble.experiment import fit, resume
 
     result = fit(config) if folder is None else resume(folder, config)
-    print(result.summary())
+    if result.run.writes:  # of several processes one tells
+        print(result.summary())
     if result.history.interrupted:
         raise KeyboardInterrupt
 

@@ -22,6 +22,7 @@ from ensemble.batches import (
     read_blocks,
 )
 from ensemble.devices import refuse_full_memory
+from ensemble.distribution import ALONE, Distribution
 from ensemble.fusion import refresh_scales
 from ensemble.interrupts import Interrupts
 from ensemble.loops import Loop, evaluation_loop, training_loop
@@ -152,6 +153,7 @@ def train_model(
     resume: Progress | None = None,
     keep: Callable[[Progress], object] | None = None,
     trackers: Sequence[keras.callbacks.Callback] = (),
+    distribution: Distribution = ALONE,
 ) -> History:
     """Trains a model for a phase, with early stopping.
 
@@ -170,6 +172,7 @@ def train_model(
         resume: Where this phase stood when it was broken off.
         keep: Called with where it stands after each epoch.
         trackers: Told of every epoch too.
+        distribution: Who shares the steps; the same history comes of it, dropout aside.
 
     Returns:
         The epochs of earlier phases and of this one.
@@ -181,8 +184,11 @@ def train_model(
     phase = phase or Phase("head", config.epochs, config.learning_rate)
     history = history or History(config.monitor)
     first = len(history) if resume is None else resume.history.phases.index(phase.name)
-    _compile(model, config, phase, steps=math.ceil(len(train) / config.batch_size))
-    learn, judge = training_loop(model), evaluation_loop(model)
+    given, model = model, distribution.replicate(model)
+    with distribution.scope():
+        _compile(model, config, phase, steps=math.ceil(len(train) / config.batch_size))
+    learn, judge = training_loop(model, distribution), evaluation_loop(model, distribution)
+    phase = replace(phase, validation_batch=distribution.round_up(phase.validation_batch))
 
     stopping = keras.callbacks.EarlyStopping(
         config.monitor, patience=config.patience, restore_best_weights=True
@@ -201,7 +207,7 @@ def train_model(
         stopping.best, stopping.best_epoch = history.best, history.best_epoch - 1
         stopping.best_weights = model.get_weights()
 
-    with Interrupts() as interrupts:
+    with Interrupts(polite=distribution.processes == 1) as interrupts:
         for epoch in range(len(history), first + phase.epochs):
             if model.stop_training:
                 break
@@ -226,6 +232,7 @@ def train_model(
                 last = model.stop_training or epoch + 1 == first + phase.epochs
                 keep(_capture(history, phase, model, counting, stopping, finished=last))
     callbacks.on_train_end()
+    distribution.copy_values(model, given)
     if interrupts.pending and not len(history):
         raise KeyboardInterrupt
     return replace(history, interrupted=interrupts.pending)

@@ -26,6 +26,7 @@ MAY_IMPORT = {
 BACKENDS = {"tensorflow", "jax", "torch"}
 NEEDS_BACKEND = {  # and only inside a function, so that the others are not needed
     "ensemble.devices": {"tensorflow", "jax", "torch"},  # to name them
+    "ensemble.distribution": {"tensorflow", "jax"},  # to share a step between devices
     "ensemble.engines": {"tensorflow"},  # to hand a graph to a compiler
     "ensemble.loops": {"tensorflow", "jax", "torch"},  # to compile a loop, or to do without
     "ensemble.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
@@ -148,6 +149,7 @@ PLANTED = [
     (no_backend_is_imported_by_name, "ensemble.planted", "def f():\n    from jax import numpy"),
     (no_backend_is_imported_by_name, "ensemble.engines", "import tensorflow"),
     (no_backend_is_imported_by_name, "ensemble.engines", "def f():\n    import torch"),
+    (no_backend_is_imported_by_name, "ensemble.distribution", "import jax"),
     (no_backend_is_imported_by_name, "ensemble.loops", "import jax"),
     (no_backend_is_imported_by_name, "ensemble.optimizers", "def f():\n    import jax"),
     (no_backend_is_imported_by_name, "ensemble.devices", "import torch"),
