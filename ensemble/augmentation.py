@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from ensemble.distribution import local_cpu
 from ensemble.mixing import mix
 
 _CHUNK = 256  # images at a time: memory stays small, however long a block is
-_DEVICE = "cpu"  # beside the device that trains
 _GREY = 115.0  # ImageNet's mean, of all channels
 
 
@@ -50,7 +50,7 @@ class Augmentation:
         mixup: float = 0.0,
         cutmix: float = 0.0,
     ) -> None:
-        with keras.device(_DEVICE):
+        with keras.device(local_cpu()):  # beside the device that trains
             layers = list(
                 make_layers(
                     rotation=rotation,
@@ -114,7 +114,7 @@ class _Chain(keras.Model):
         """Runs the layers on images, their generators set by the entropy alone."""
         words = np.random.SeedSequence(entropy).generate_state(len(self.chain))
         seeds = words >> 1  # PyTorch's states are of 32 bits with a sign
-        with self._drawing, keras.device(_DEVICE):
+        with self._drawing, keras.device(local_cpu()):
             for layer, seed in zip(self.chain, seeds.tolist(), strict=True):
                 layer.generator.state.assign(np.array([seed, 0], layer.generator.state.dtype))
             return self.predict_on_batch(images)

@@ -211,6 +211,18 @@ def distribute(config: TrainingConfig) -> Distribution:
     return distribution
 
 
+def local_cpu() -> str:
+    """Returns the CPU of this process, by the name that Keras knows it by.
+
+    JAX numbers the devices of all processes together.
+    """
+    if keras.backend.backend() != "jax":
+        return "cpu"
+    import jax
+
+    return f"cpu:{jax.local_devices(backend='cpu')[0].id}"
+
+
 def _joined() -> Distribution | None:
     """Returns all devices of all processes; None if this one is alone."""
     match keras.backend.backend():
