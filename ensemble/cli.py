@@ -165,7 +165,7 @@ def load_backend(*, joining: bool = False) -> None:
 
 def _join() -> None:
     """Joins the other processes, of which only the first one goes on telling what it does."""
-    from ensemble.distribution import connect
+    from ensemble.cluster import connect
 
     if not connect().writes:
         logging.getLogger("ensemble").setLevel(logging.WARNING)

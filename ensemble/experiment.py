@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 from configs.errors import RunError
 from configs.schema import ExperimentConfig, ModelConfig
 from ensemble.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+from ensemble.cluster import distribute, notice_loss
 from ensemble.datasets.loading import Dataset, Split
-from ensemble.distribution import Distribution, distribute
+from ensemble.distribution import Distribution
 from ensemble.environment import describe_environment
 from ensemble.evaluation import judge, write_report
 from ensemble.model import MultiBranchModel, build_classifier, compose, feature_shapes
@@ -148,15 +149,16 @@ def _fit(
 
     keras.utils.set_random_seed(config.seed)
     ensemble = compose(extractor, _build_classifier(config.model, extractor, dataset.classes))
-    trained = train_phases(
-        ensemble,
-        images,
-        config,
-        progress=progress,
-        keep=partial(write_checkpoint, run) if run.writes else None,
-        trackers=trackers,
-        distribution=distribution,
-    )
+    with notice_loss(distribution):
+        trained = train_phases(
+            ensemble,
+            images,
+            config,
+            progress=progress,
+            keep=partial(write_checkpoint, run) if run.writes else None,
+            trackers=trackers,
+            distribution=distribution,
+        )
     history = trained.history
     log.info("trained for %.0f s", sum(history.epochs["seconds"]))
     record["features"] = trained.features

@@ -26,6 +26,7 @@ MAY_IMPORT = {
 BACKENDS = {"tensorflow", "jax", "torch"}
 NEEDS_BACKEND = {  # and only inside a function, so that the others are not needed
     "ensemble.devices": {"tensorflow", "jax", "torch"},  # to name them
+    "ensemble.cluster": {"tensorflow", "jax"},  # to find devices and processes
     "ensemble.distribution": {"tensorflow", "jax"},  # to share a step between devices
     "ensemble.engines": {"tensorflow"},  # to hand a graph to a compiler
     "ensemble.loops": {"tensorflow", "jax", "torch"},  # to compile a loop, or to do without

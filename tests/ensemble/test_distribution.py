@@ -16,7 +16,8 @@ from PIL import Image
 
 from configs.errors import ConfigError
 from configs.schema import TrainingConfig
-from ensemble.distribution import ALONE, Distribution, distribute
+from ensemble.cluster import distribute
+from ensemble.distribution import ALONE, Distribution
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = Path(__file__).with_name("small_branch.py")
@@ -35,7 +36,7 @@ import keras, numpy as np
 from configs.errors import ConfigError
 from configs.schema import TrainingConfig
 from ensemble.batches import Block
-from ensemble.distribution import distribute
+from ensemble.cluster import distribute
 from ensemble.loops import training_loop
 from ensemble.model import build_classifier
 
@@ -110,9 +111,9 @@ def alone(backend: str, folder: Path) -> dict[str, np.ndarray]:
 
 
 def start(backend: str, folder: Path, flags: list[str], **environment: str) -> subprocess.Popen:
+    cache = str(folder / f"cache-{backend}")
     return subprocess.Popen(
-        [sys.executable, "-m", "ensemble.train", "--cache", str(folder / f"cache-{backend}")]
-        + flags,
+        [sys.executable, "-m", "ensemble.train", "--cache", cache, *flags],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": QUICK, **environment},
         stdout=subprocess.PIPE,

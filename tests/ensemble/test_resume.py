@@ -154,7 +154,7 @@ def test_a_run_at_its_end_is_refused(make_config, capsys):
     ("words", "told"),
     [
         (["--resume", "nowhere"], "nowhere is no run"),
-        (["--resume", "runs/x", "--epochs", "3"], "no other flag than --cache"),
+        (["--resume", "runs/x", "--epochs", "3"], "no other flags than --cache and --devices"),
     ],
 )
 def test_resuming_amiss_is_told(words, told, capsys):
