@@ -9,6 +9,7 @@ from configs.registry import unknown
 COMMANDS = {
     "prepare": "cut the faces out of raw photos",
     "train": "train an ensemble or a baseline",
+    "search": "try many settings and train the best of them",
     "evaluate": "judge a run on labelled images",
     "branches": "list the branches",
     "extract": "store the features of a training ahead of it",

@@ -28,8 +28,8 @@ def allocate(shape: tuple[int, ...], dtype: str, *, folder: Path, what: str) -> 
     Raises:
         StoreError: If the disk has no room for it.
     """
-    needed, memory = math.prod(shape) * np.dtype(dtype).itemsize, _memory()
-    if memory is None or needed <= _SHARE_OF_MEMORY * memory:
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    if fits_memory(needed):
         return np.empty(shape, dtype)
     log.info(
         "%s: %.1f GB are too many for the memory and are read from the disk", what, needed / 1e9
@@ -43,6 +43,12 @@ def allocate(shape: tuple[int, ...], dtype: str, *, folder: Path, what: str) -> 
         )
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def fits_memory(needed: int) -> bool:
+    """Tells whether so many bytes may stay in the memory: half of it at most."""
+    memory = _memory()
+    return memory is None or needed <= _SHARE_OF_MEMORY * memory
 
 
 def _memory() -> int | None:

@@ -1,10 +1,12 @@
 """Settings held against the registered parts, before anything heavy is imported."""
 
+import copy
 import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -19,7 +21,37 @@ from ensemble.datasets.registry import SOURCES
 from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS
 
+Experiment = TypeVar("Experiment", bound=ExperimentConfig)
+
 _TRACKER_PACKAGES = {"tensorboard": ("tensorflow", "tensorboard"), "mlflow": ("mlflow",)}
+
+
+def check_settings(values: dict[str, Any], schema: type[Experiment]) -> Experiment:
+    """Reads settings and holds them against the registered parts.
+
+    Args:
+        values: Nested, as in a file.
+        schema: What reads them.
+
+    Raises:
+        ConfigError: With all mistakes at once.
+    """
+    try:
+        config, mistakes = schema.model_validate(values), []
+    except ValidationError as error:
+        mistakes = list(describe(error, schema))
+        try:
+            config = schema.model_validate(_without(values, error))
+        except ValidationError:
+            raise ConfigError("\n".join(mistakes)) from error
+    try:
+        load_plugins(config.plugins)
+        mistakes += find_mistakes(config)
+    except UserError as error:  # without its plugin a part would be called unknown
+        mistakes.append(str(error))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return config
 
 
 def load_plugins(plugins: list[str]) -> None:
@@ -143,3 +175,18 @@ def _head_mistakes(model: ModelConfig) -> Iterator[str]:
             f"Head {spec.name!r} looks at neighbouring positions, but fusion {model.fusion!r} "
             "leaves a single one. Use --fusion grid."
         )
+
+
+def _without(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """Returns settings without those that are wrong, so that the rest can be checked too."""
+    kept = copy.deepcopy(values)
+    for mistake in error.errors():
+        place = kept
+        *sections, leaf = map(str, mistake["loc"])
+        for section in sections:
+            if not isinstance(place.get(section), dict):
+                leaf = section
+                break
+            place = place[section]
+        place.pop(leaf, None)
+    return kept

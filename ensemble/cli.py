@@ -1,6 +1,5 @@
 """What all commands share: settings from YAML and flags, errors in a line, a quiet start."""
 
-import copy
 import logging
 import os
 import sys
@@ -14,9 +13,10 @@ from tqdm import tqdm
 
 from configs.errors import ConfigError, UserError
 from configs.files import config_names, read_config, write_config
+from configs.leaves import put_leaf
 from configs.mistakes import describe
 from configs.schema import ExperimentConfig
-from ensemble.checks import find_mistakes, load_plugins
+from ensemble.checks import check_settings
 from ensemble.flags import SettingsParser
 from ensemble.run import Run
 
@@ -27,7 +27,12 @@ Section = TypeVar("Section", bound=BaseModel)
 
 
 def read_experiment(
-    argv: Sequence[str] | None, *, prog: str, description: str, resumable: bool = False
+    argv: Sequence[str] | None,
+    *,
+    prog: str,
+    description: str,
+    schema: type[ExperimentConfig] = ExperimentConfig,
+    resumable: bool = False,
 ) -> tuple[ExperimentConfig, Path | None]:
     """Reads an experiment's settings: defaults, then `--config`, then flags.
 
@@ -35,6 +40,7 @@ def read_experiment(
         argv: The words of the command line; None: those of the process.
         prog: The command, for `--help`.
         description: What it does, for `--help`.
+        schema: Of the settings.
         resumable: Whether there is a flag `--resume`, which takes a run's settings.
 
     Returns:
@@ -44,7 +50,7 @@ def read_experiment(
         ConfigError: With every mistake that can be seen without the data.
         SystemExit: After `--help` and `--print-config`.
     """
-    parser = SettingsParser(ExperimentConfig, prog=prog, description=description)
+    parser = SettingsParser(schema, prog=prog, description=description)
     parser.add_argument(
         "--config",
         metavar="NAME",
@@ -72,7 +78,7 @@ def read_experiment(
     cache = os.environ.get("ENSEMBLE_CACHE")
     if cache and isinstance(values.setdefault("features", {}), dict):
         values["features"].setdefault("directory", cache)
-    config = _validate(values)
+    config = check_settings(values, schema)
     if args.print_config:
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
         raise SystemExit(0)
@@ -130,13 +136,14 @@ class _Screen(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
-def load_backend(*, joining: bool = False) -> None:
+def load_backend(*, devices: bool = True, joining: bool = False) -> None:
     """Imports Keras and its backend, with the backend's start-up chatter kept off the screen.
 
     GPU memory is taken as it is needed, unless the environment says otherwise, so
     that several processes can share a GPU; left alone, TensorFlow and JAX take nearly all.
 
     Args:
+        devices: Whether to start the devices too; a process that forks must not.
         joining: Whether other processes are waited for, if the environment names them.
 
     Raises:
@@ -154,7 +161,8 @@ def load_backend(*, joining: bool = False) -> None:
 
             if joining and os.environ.get(_CLUSTERS.get(keras.config.backend(), "")):
                 _join()
-            keras.ops.zeros(1)  # devices speak up when first used
+            if devices:
+                keras.ops.zeros(1)  # devices speak up when first used
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND", "tensorflow")
         raise ConfigError(
@@ -185,55 +193,8 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _put_all(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Sets all values at their dotted paths and returns the nested settings."""
     for path in sorted(settings, key=lambda path: path.count(".")):  # a part before its options
-        _put(values, path.split("."), settings[path])
+        put_leaf(values, path.split("."), settings[path])
     return values
-
-
-def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Sets a value at a dotted path; a part's bare name makes room for its options."""
-    *sections, leaf = path
-    for section in sections:
-        inner = values.get(section)
-        if not isinstance(inner, dict):
-            inner = {} if inner is None else {"name": inner}
-            values[section] = inner
-        values = inner
-    values[leaf] = value
-
-
-def _validate(values: dict[str, Any]) -> ExperimentConfig:
-    """Reads settings and holds them against the registered parts; tells all mistakes at once."""
-    try:
-        config, mistakes = ExperimentConfig.model_validate(values), []
-    except ValidationError as error:
-        mistakes = list(describe(error, ExperimentConfig))
-        try:
-            config = ExperimentConfig.model_validate(_without(values, error))
-        except ValidationError:
-            raise ConfigError("\n".join(mistakes)) from error
-    try:
-        load_plugins(config.plugins)
-        mistakes += find_mistakes(config)
-    except UserError as error:  # without its plugin a part would be called unknown
-        mistakes.append(str(error))
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    return config
-
-
-def _without(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """Returns settings without those that are wrong, so that the rest can be checked too."""
-    kept = copy.deepcopy(values)
-    for mistake in error.errors():
-        place = kept
-        *sections, leaf = map(str, mistake["loc"])
-        for section in sections:
-            if not isinstance(place.get(section), dict):
-                leaf = section
-                break
-            place = place[section]
-        place.pop(leaf, None)
-    return kept
 
 
 @contextmanager

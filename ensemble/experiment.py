@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +12,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs.errors import RunError
-from configs.schema import ExperimentConfig, ModelConfig
+from configs.schema import ExperimentConfig
 from ensemble.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from ensemble.cluster import distribute, notice_loss
 from ensemble.datasets.loading import Dataset, Split
 from ensemble.distribution import Distribution
 from ensemble.environment import describe_environment
 from ensemble.evaluation import judge, write_report
-from ensemble.model import MultiBranchModel, build_classifier, compose, feature_shapes
-from ensemble.phases import train_phases
+from ensemble.model import MultiBranchModel, compose, feature_shapes
+from ensemble.phases import make_classifier, train_phases
 from ensemble.pipeline import read_image
 from ensemble.plots import MOST_IMAGES, plot_contact_sheet, plot_curves, png
 from ensemble.preparation import (
@@ -148,7 +147,9 @@ def _fit(
         record = _read_record(run, images)
 
     keras.utils.set_random_seed(config.seed)
-    ensemble = compose(extractor, _build_classifier(config.model, extractor, dataset.classes))
+    ensemble = compose(
+        extractor, make_classifier(config.model, feature_shapes(extractor), dataset.classes)
+    )
     with notice_loss(distribution):
         trained = train_phases(
             ensemble,
@@ -222,19 +223,6 @@ def _inspect(run: Run, dataset: Dataset, image_size: int) -> Images:
         tell_problems(images.problems, f"; all are in {path}")
     refuse_unreadable(dataset, images)
     return images
-
-
-def _build_classifier(
-    model: ModelConfig, extractor: keras.Model, classes: Sequence[str]
-) -> keras.Model:
-    return build_classifier(
-        feature_shapes(extractor),
-        classes=classes,
-        fusion=model.fusion,
-        standardize=model.standardize,
-        head=model.head.name,
-        head_options=model.head.options,
-    )
 
 
 def _plot_samples(dataset: Dataset, split: Split, image_size: int) -> Figure:

@@ -122,7 +122,7 @@ class FrozenBranch:
             outs = [None] * len(views) if features is None else features
             found = np.stack(
                 [
-                    group.read(view.name, digests, self._tell_damaged, out)
+                    group.read(view.name, digests, _tell_damaged, out)
                     for view, out in zip(views, outs, strict=True)
                 ]
             )
@@ -220,8 +220,39 @@ class FrozenBranch:
     def _tell_waiting(self) -> None:
         log.info("%s: waiting for another process that extracts the same features", self.label)
 
-    def _tell_damaged(self, path: Path, reason: str) -> None:
-        log.warning("%s is damaged (%s); its features are extracted again", path, reason)
+
+def read_features(
+    store: FeatureStore, key: BranchKey, digests: Sequence[bytes], views: Sequence[View]
+) -> np.ndarray:
+    """Returns features that are stored already, without the branch that made them.
+
+    Args:
+        store: Where they are.
+        key: What decides them; see `FrozenBranch.key`.
+        digests: SHA-256 of each image.
+        views: The views.
+
+    Returns:
+        Shape `(views, images, h, w, c)`, as `FrozenBranch.load` returns them.
+
+    Raises:
+        StoreError: If some are not there any more.
+    """
+    group = store.open(key)
+    features = allocate(
+        (len(views), len(digests), *key.shape),
+        key.dtype,
+        folder=group.folder,
+        what=f"Features of branch {key.branch!r}",
+    )
+    for view, out in zip(views, features, strict=True):
+        found = group.read(view.name, digests, _tell_damaged, out)
+        if not found.all():
+            raise StoreError(
+                f"{(~found).sum()} features of branch {key.branch!r} have gone from {store.folder} "
+                "since they were stored. Start again, and they are extracted anew."
+            )
+    return features
 
 
 def _batches(
@@ -246,3 +277,7 @@ def _first_of_each(digests: Sequence[bytes]) -> np.ndarray:
     """Returns for each image the first one with the same content, shape `(images,)`."""
     first: dict[bytes, int] = {}
     return np.array([first.setdefault(digest, index) for index, digest in enumerate(digests)])
+
+
+def _tell_damaged(path: Path, reason: str) -> None:
+    log.warning("%s is damaged (%s); its features are extracted again", path, reason)

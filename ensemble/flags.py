@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from branches.registry import BRANCHES
 from configs.errors import ConfigError
+from configs.leaves import section_of
 from configs.options import options_model
 from configs.registry import near_miss
 from configs.schema import Part
@@ -137,7 +138,7 @@ class SettingsParser(Parser):
     def _add(self, schema: type[BaseModel], prefix: str = "") -> None:
         title = prefix.removesuffix(".") or "run"
         group = self.add_argument_group(title, (schema.__doc__ or "").splitlines()[0])
-        sections = {name: _section(info) for name, info in schema.model_fields.items()}
+        sections = {name: section_of(info) for name, info in schema.model_fields.items()}
         for name, info in schema.model_fields.items():
             if sections[name] is None:
                 self._add_leaf(f"{prefix}{name}", info, group)
@@ -183,13 +184,6 @@ class SettingsParser(Parser):
                 yield flag.removeprefix("--"), yaml.safe_load(value)
             except yaml.YAMLError:
                 self.error(f"argument {flag}: {value!r} is no value that can be read")
-
-
-def _section(info: FieldInfo) -> type[BaseModel] | None:
-    """Returns the schema of a field that has settings below it, None for a leaf."""
-    kind: Any = info.annotation
-    is_schema = isinstance(kind, type) and issubclass(kind, BaseModel) and kind is not Part
-    return kind if is_schema else None
 
 
 def _metavar(info: FieldInfo) -> str:

@@ -2,20 +2,20 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from configs.schema import ExperimentConfig
+from configs.schema import ExperimentConfig, ModelConfig
 from ensemble import fine_tuning
 from ensemble.batches import Examples, Inputs
 from ensemble.distribution import ALONE, Distribution
 from ensemble.fine_tuning import fine_tune, load_pixels, named_input
 from ensemble.fusion import adapt_scales
-from ensemble.model import MultiBranchModel
+from ensemble.model import FeatureShape, MultiBranchModel, build_classifier
 from ensemble.preparation import Images, freeze_branches, tell_branch, training_views
 from ensemble.records import record_features
 from ensemble.store import FeatureStore
@@ -77,18 +77,15 @@ def train_phases(
     in_second = progress is not None and progress.phase == fine_tuning.NAME
     if not config.from_scratch and not in_second:
         maps, validation_maps, features = _load_features(ensemble.extractor, images, config)
-        adapt_scales(ensemble.classifier, maps)
-        data, validation = _examples(maps, validation_maps, images, config)
-        history = train_model(
+        history, probabilities = train_head(
             ensemble.classifier,
-            data,
-            validation,
-            config.training,
-            seed=config.seed,
+            maps,
+            validation_maps,
+            images,
+            config,
             resume=progress,
             **common,
         )
-        probabilities = predict_examples(ensemble.classifier, validation)
     if config.training.unfreeze and not (history and history.interrupted):
         data, validation = _examples(*_load_images(images, config), images, config)
         resumed = progress if in_second else None
@@ -98,6 +95,47 @@ def train_phases(
         probabilities = predict_examples(named_input(ensemble), validation, batch_size=64)
     assert history is not None
     return Trained(history, probabilities, features)
+
+
+def make_classifier(
+    model: ModelConfig, shapes: Mapping[str, FeatureShape], classes: Sequence[str]
+) -> keras.Model:
+    """Builds the classifier that settings describe; see `build_classifier`."""
+    return build_classifier(
+        shapes,
+        classes=classes,
+        fusion=model.fusion,
+        standardize=model.standardize,
+        head=model.head.name,
+        head_options=model.head.options,
+    )
+
+
+def train_head(
+    classifier: keras.Model,
+    maps: Inputs,
+    validation_maps: Inputs,
+    images: Images,
+    config: ExperimentConfig,
+    **more: Any,
+) -> tuple[History, np.ndarray]:
+    """Trains a classifier on features, as the first phase of a run and as a trial of a search.
+
+    Args:
+        classifier: From `make_classifier`.
+        maps: Branch label to the features of all training views.
+        validation_maps: Branch label to the features of the validation images.
+        images: Those images.
+        config: Settings.
+        **more: What `train_model` takes beside.
+
+    Returns:
+        The epochs, and the answers on validation images, shape `(images, num_classes)`.
+    """
+    adapt_scales(classifier, maps)
+    data, validation = _examples(maps, validation_maps, images, config)
+    history = train_model(classifier, data, validation, config.training, seed=config.seed, **more)
+    return history, predict_examples(classifier, validation)
 
 
 def _load_features(

@@ -177,12 +177,19 @@ def fill_store(config: ExperimentConfig) -> str:
 
     started = time.perf_counter()
     branches = freeze_branches(extractor, model, config.features)
-    for branch in branches:
-        views = training_views(config.data, config.seed)
-        branch.fill(images.train.readable, images.train.digests, views)
-        branch.fill(images.validation.readable, images.validation.digests, views[:1])
+    fill_branches(branches, images, config)
     lines = [tell_branch(branch) for branch in branches]
     return "\n".join([*lines, f"took {time.perf_counter() - started:.0f} s"])
+
+
+def fill_branches(
+    branches: Sequence[FrozenBranch], images: Images, config: ExperimentConfig
+) -> None:
+    """Sees to it that the features of all views of all images are stored."""
+    views = training_views(config.data, config.seed)
+    for branch in branches:
+        branch.fill(images.train.readable, images.train.digests, views)
+        branch.fill(images.validation.readable, images.validation.digests, views[:1])
 
 
 def tell_start(config: ExperimentConfig, dataset: Dataset) -> None:

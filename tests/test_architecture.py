@@ -32,7 +32,9 @@ NEEDS_BACKEND = {  # and only inside a function, so that the others are not need
     "ensemble.loops": {"tensorflow", "jax", "torch"},  # to compile a loop, or to do without
     "ensemble.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
-HEAVY = BACKENDS | {"keras", "openvino", "sklearn", "matplotlib", "cv2", "imagehash"}
+HEAVY = BACKENDS | {
+    *("keras", "keras_tuner", "grpc", "openvino", "sklearn", "matplotlib", "cv2", "imagehash")
+}
 SCREEN = {"ensemble.cli", "ensemble.flags"}  # beside the commands themselves
 
 Modules = dict[str, ast.Module]
