@@ -186,6 +186,30 @@ def test_a_mistake_in_preparing_faces_is_told(arguments, told):
     assert_refused(run("ensemble.prepare", *arguments.split()), told)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "`search.spaces` is empty"),
+        ("{training.learnig_rate: [1]}", "Did you mean `training.learning_rate`?"),
+        ("{training.epsilon: []}", "the choice is empty"),
+        ("{training.epsilon: {log: [0, 1]}}", "must be above 0. Received: 0"),
+    ],
+)
+def test_a_mistake_in_a_space_is_told(text, told, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"search:\n  spaces: {text or '{}'}\n")
+
+    assert_refused(run("ensemble.search", "--config", str(path)), told)
+
+
+def test_a_worker_without_its_chiefs_address_is_told(monkeypatch):
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
+
+    outcome = run("ensemble.search", "--config", "search_head")
+
+    assert_refused(outcome, "KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT")
+
+
 def test_the_cache_folder_is_that_of_the_flag_or_of_the_environment(monkeypatch):
     def folder(*arguments: str) -> str | None:
         outcome = train("--print-config", *arguments)

@@ -9,7 +9,9 @@ import pytest
 from configs.errors import ConfigError
 from configs.files import config_names, read_config, write_config
 from configs.schema import ExperimentConfig
+from configs.search import SearchExperiment
 from ensemble.checks import find_mistakes
+from ensemble.spaces import SearchSpace
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -26,11 +28,17 @@ def test_settings_come_with_the_package():
     assert config_names() == sorted(config_names())
 
 
+def schema_of(name: str) -> type[ExperimentConfig]:
+    return SearchExperiment if "search" in read_config(name) else ExperimentConfig
+
+
 @pytest.mark.parametrize("name", config_names())
 def test_shipped_settings_fit_the_schema_and_the_parts(name):
-    config = ExperimentConfig.model_validate(read_config(name))
+    config = schema_of(name).model_validate(read_config(name))
 
     assert find_mistakes(config) == []
+    if isinstance(config, SearchExperiment):
+        assert SearchSpace(config).feature_configs()
 
 
 @pytest.mark.parametrize("name", config_names())
@@ -40,15 +48,17 @@ def test_shipped_settings_open_with_purpose_command_and_result(name):
 
     assert purpose.startswith("# ")
     assert purpose.endswith(".")
-    assert run.startswith("# Run:     python -m ensemble.train --config " + name)
+    command = "search" if schema_of(name) is SearchExperiment else "train"
+    assert run.startswith(f"# Run:     python -m ensemble.{command} --config {name}")
     assert expect.startswith("# Expect:  ")
 
 
 @pytest.mark.parametrize("name", config_names())
 def test_shipped_settings_state_only_what_differs_from_the_defaults(name):
     stated = dict(leaves(read_config(name)))
-    config = dict(leaves(ExperimentConfig.model_validate(read_config(name)).model_dump()))
-    defaults = dict(leaves(ExperimentConfig().model_dump()))
+    schema = schema_of(name)
+    config = dict(leaves(schema.model_validate(read_config(name)).model_dump()))
+    defaults = dict(leaves(schema().model_dump()))
 
     assert stated
     assert [path for path in stated if path in defaults and config[path] == defaults[path]] == []
