@@ -66,7 +66,8 @@ def _build_state(model: keras.Model, distribution: Distribution) -> None:
         with keras.StatelessScope():  # metrics on several devices count in steps alone
             model.compute_loss(y=target, y_pred=target, sample_weight=weight)
             model.compute_metrics(None, target, target, weight)
-        model.optimizer.build(model.trainable_variables)
+        if not model.optimizer.built:  # one that scales losses would build its own twice
+            model.optimizer.build(model.trainable_variables)
     model.reset_metrics()
 
 

@@ -212,6 +212,8 @@ def train_model(
             if model.stop_training:
                 break
             callbacks.on_epoch_begin(epoch)
+            # On PyTorch dropout draws from the generator of the process, which nothing keeps.
+            keras.utils.set_random_seed(_seed_of(seed, epoch + 1))
             blocks = _training_blocks(train, config, phase, seed=seed, epoch=epoch + 1)
             with refuse_full_memory(config.batch_size):
                 learnt = _run(learn, model, interrupts.watch(blocks), telling)
@@ -317,11 +319,15 @@ def _order(data: Examples, config: TrainingConfig, *, seed: int, epoch: int) -> 
 
 def _make_change(augment: Augment, seed: int, epoch: int) -> Change:
     def change(inputs: Inputs, targets: np.ndarray, block: int) -> tuple[Inputs, np.ndarray]:
-        draw = np.random.SeedSequence([seed, epoch, block]).generate_state(1)[0]
-        images, targets = augment(inputs["image"], targets, int(draw))
+        images, targets = augment(inputs["image"], targets, _seed_of(seed, epoch, block))
         return {**inputs, "image": images}, targets
 
     return change
+
+
+def _seed_of(*entropy: int) -> int:
+    """Returns a number of 32 bits that follows from others, and from no others alike."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 def _validation_blocks(data: Examples, phase: Phase) -> Iterator[Block]:

@@ -17,6 +17,8 @@ from branches.registry import BRANCHES, BranchSpec, branch_names, check_size
 from configs.errors import ConfigError
 from ensemble.checks import load_plugins
 
+pytestmark = pytest.mark.backend
+
 PLUGIN = '''"""A branch of one convolution."""
 from branches import BranchSpec, register_branch
 def build(*, input_shape, include_top, weights):

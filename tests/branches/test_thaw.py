@@ -12,6 +12,8 @@ from branches.checks import check_branch
 from branches.registry import BRANCHES, BranchSpec, branch_names, check_stages, spec_of_model
 from configs.errors import ConfigError
 
+pytestmark = pytest.mark.backend
+
 STEM = {"stem_conv/kernel", "stem_conv/bias"}
 NORM = {f"stem_bn/{part}" for part in ("gamma", "beta", "moving_mean", "moving_variance")}
 BODY = {"body_conv/kernel", "body_conv/bias"}

@@ -8,6 +8,8 @@ import pytest
 from configs.schema import AugmentConfig
 from ensemble.augmentation import Augmentation
 
+pytestmark = pytest.mark.backend
+
 OFF = {"rotation": 0.0, "horizontal_flip": False}
 ALL = {
     "rotation": 10.0, "horizontal_flip": True, "translation": 0.1, "zoom": 0.1, "brightness": 0.2,

@@ -12,6 +12,8 @@ from ensemble import devices
 from ensemble.cli import load_backend
 from ensemble.devices import has_gpu, is_out_of_memory, list_devices, refuse_full_memory
 
+pytestmark = pytest.mark.backend
+
 H100, OTHER = "NVIDIA H100 80GB HBM3", "NVIDIA RTX A6000"
 FAKES = {  # as each backend tells of two GPUs
     "tensorflow": SimpleNamespace(

@@ -18,6 +18,8 @@ from ensemble.engines import make_engine
 from ensemble.model import build_extractor
 from ensemble.precision import in_precision
 
+pytestmark = pytest.mark.backend
+
 needs_openvino = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow" or importlib.util.find_spec("openvino") is None,
     reason="needs the backend tensorflow and the package openvino",

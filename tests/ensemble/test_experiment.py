@@ -18,6 +18,8 @@ from ensemble.evaluation import evaluate_run
 from ensemble.experiment import FitResult, fit
 from ensemble.run import Run
 
+pytestmark = pytest.mark.backend
+
 MakeConfig = Callable[..., ExperimentConfig]
 
 FILES = {

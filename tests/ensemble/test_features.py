@@ -22,6 +22,8 @@ from ensemble.pipeline import inspect
 from ensemble.store import FeatureStore
 from ensemble.views import View
 
+pytestmark = pytest.mark.backend
+
 ROOT = Path(__file__).resolve().parents[2]
 VIEWS = [View(number, rotation=10, horizontal_flip=True, seed=1) for number in range(3)]
 

@@ -17,6 +17,8 @@ from ensemble.targets import one_hot
 from ensemble.train import main as train
 from ensemble.training import History, train_model
 
+pytestmark = pytest.mark.backend
+
 MakeConfig = Callable[..., ExperimentConfig]
 
 
@@ -29,10 +31,15 @@ def data() -> Examples:
     return Examples({"image": images.astype("uint8")}, one_hot(labels, 2), np.ones(40, "float32"))
 
 
-def build(tiny: str, branches: int = 1) -> MultiBranchModel:
+def build(tiny: str, branches: int = 1, dropout: float = 0.2) -> MultiBranchModel:
     keras.utils.set_random_seed(1)
-    labels = [tiny, f"{tiny}:b"][:branches]
-    return build_model(labels, classes=["dark", "bright"], image_size=16, weights="random")
+    return build_model(
+        [tiny, f"{tiny}:b"][:branches],
+        classes=["dark", "bright"],
+        image_size=16,
+        weights="random",
+        head_options={"dropout": dropout},
+    )
 
 
 def settings(
@@ -147,7 +154,7 @@ def test_the_second_phase_follows_the_first(make_config: MakeConfig):
     assert result.history.phases == ("head",) * 3 + ("fine-tuning",) * 2
     assert epochs["learning_rate"] == pytest.approx([1e-3] * 3 + [1e-4] * 2)
     assert result.history.best_epoch == int(np.argmax(epochs["val_accuracy"])) + 1
-    assert epochs["val_loss"][3] < epochs["val_loss"][0] / 2
+    assert epochs["val_loss"][3] < 0.3  # a head that starts anew is at 0.69
     with (result.run.folder / "history.csv").open(newline="") as file:
         assert [row["phase"] for row in csv.DictReader(file)] == list(result.history.phases)
 
@@ -171,7 +178,9 @@ def test_fine_tuning_takes_the_steps_of_keras(tiny, data):
     from ensemble.batches import draw_order
 
     config = settings("last:1", batch_norm=False).model_copy(update={"seed": 3})
-    ensemble, other = build(tiny), build(tiny)
+    # On PyTorch dropout draws from the generator of the process, from which `fit` draws too.
+    dropout = 0.0 if keras.backend.backend() == "torch" else 0.2
+    ensemble, other = build(tiny, dropout=dropout), build(tiny, dropout=dropout)
     keras.utils.set_random_seed(5)
     plain = config.data.augment.model_copy(update={"rotation": 0.0, "horizontal_flip": False})
     config = config.model_copy(update={"data": config.data.model_copy(update={"augment": plain})})

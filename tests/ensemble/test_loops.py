@@ -8,6 +8,8 @@ from ensemble.model import build_classifier
 from ensemble.optimizers import FusedAdam
 from ensemble.targets import one_hot
 
+pytestmark = pytest.mark.backend
+
 
 def build(seed: int = 1) -> keras.Model:
     keras.utils.set_random_seed(seed)

@@ -13,6 +13,8 @@ from ensemble.fusion import adapt_scales, align_maps
 from ensemble.layers import AreaPooling, overlaps
 from ensemble.model import MultiBranchModel, build_model, feature_shapes
 
+pytestmark = pytest.mark.backend
+
 BACKBONES = ("vgg16", "densenet121", "resnet50", "inception_v3")
 FUSIONS = ("pooled", "grid", "flat")
 

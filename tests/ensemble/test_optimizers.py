@@ -4,6 +4,8 @@ import pytest
 
 from ensemble.optimizers import FusedAdam
 
+pytestmark = pytest.mark.backend
+
 SHAPES = [(7, 5), (5,), (5, 3)]
 
 

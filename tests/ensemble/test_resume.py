@@ -21,6 +21,8 @@ from ensemble.experiment import fit, resume
 from ensemble.run import Run
 from ensemble.train import main as train
 
+pytestmark = pytest.mark.backend
+
 MakeConfig = Callable[..., ExperimentConfig]
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,6 +3,8 @@ import pytest
 
 from ensemble.views import augmented_view
 
+pytestmark = pytest.mark.backend
+
 DIGESTS = [bytes([number]) * 32 for number in range(64)]
 
 

@@ -10,6 +10,8 @@ from heads.builder import build_head
 from heads.checks import check_head
 from heads.registry import HEADS, HeadSpec, head_names
 
+pytestmark = pytest.mark.backend
+
 STUDY = {"vgg16": (1, 1, 512), "densenet121": (1, 1, 1024), "resnet50": (1, 1, 2048)}
 
 
