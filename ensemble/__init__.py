@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         build_model,
         compose,
     )
+    from ensemble.prediction import Prediction, Predictor
     from ensemble.preparation import fill_store
     from ensemble.report import Report
     from ensemble.run import Run
@@ -34,6 +35,8 @@ _HOME = {
     "FrozenBranch": "ensemble.features",
     "Location": "ensemble.datasets.registry",
     "MultiBranchModel": "ensemble.model",
+    "Prediction": "ensemble.prediction",
+    "Predictor": "ensemble.prediction",
     "Report": "ensemble.report",
     "Run": "ensemble.run",
     "build_classifier": "ensemble.model",
@@ -55,6 +58,8 @@ __all__ = [
     "FrozenBranch",
     "Location",
     "MultiBranchModel",
+    "Prediction",
+    "Predictor",
     "Report",
     "Run",
     "build_classifier",

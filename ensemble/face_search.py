@@ -1,0 +1,136 @@
+"""Which faces of a photo are looked at in prediction, and which photos are faces already."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from configs.errors import UserError
+from configs.schema import FaceConfig
+from ensemble.faces.crops import FaceResult, NoFace, Several, build_detector, crop_faces
+from ensemble.faces.registry import Detector, Face
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+_CANDIDATES = ("yunet", "haar")  # the better one first; the other needs no download
+_NO_FACE = "no face is found, so the whole image is taken"
+_CROP = 0.6  # of the image's longer side: a face this long says that the image is a crop of it
+
+
+@dataclass(frozen=True)
+class FaceSearch:
+    """How the faces of a photo are found. Safe to call from several threads.
+
+    Args:
+        detector: Finds faces; None takes each image as one.
+        margin: As in `crop_faces`.
+        align: As in `crop_faces`.
+        no_face: What becomes of an image without a face: "skip" or "whole".
+        several: Which faces are taken.
+        accepts_crops: Whether an image that one face fills is taken whole, as a model
+            that was trained on crops has seen its images.
+    """
+
+    detector: Detector | None = None
+    margin: float = 0.1
+    align: bool = False
+    no_face: NoFace = "skip"
+    several: Several = "all"
+    accepts_crops: bool = False
+
+    def find(self, source: bytes | np.ndarray) -> FaceResult:
+        """Returns the faces of an image; see `crop_faces`, which does it.
+
+        An image that is taken whole although no face was found in it has that as its reason.
+        """
+        photos = _Photos(self.detector) if self.detector and self.accepts_crops else None
+        result = crop_faces(
+            source,
+            photos or self.detector,
+            margin=self.margin,
+            align=self.align,
+            no_face="whole" if self.accepts_crops else self.no_face,
+            several=self.several,
+        )
+        if result.status == "whole" and self.detector and not (photos and photos.seen):
+            return replace(result, reason=_NO_FACE)
+        return result
+
+
+def choose_search(
+    name: str = AUTO,
+    trained: FaceConfig | None = None,
+    *,
+    model: Path | None = None,
+    threshold: float | None = None,
+    several: Several = "all",
+) -> FaceSearch:
+    """Returns the search that fits how a model was trained.
+
+    With "auto", a model that was trained on faces out of photos gets the same
+    search. One that was trained on images as they are gets YuNet, or Haar where
+    YuNet cannot be had: an image that one face fills, or in which no face is
+    found, is taken whole. Any other name is that detector, and an image without
+    a face has no answer.
+
+    Args:
+        name: "auto" or a registered detector.
+        trained: The faces section of the run's settings; None: not known.
+        model: The detector's file; None: its own.
+        threshold: Least score of a face; None: the detector's own.
+        several: Which faces of a photo are taken.
+
+    Raises:
+        UserError: If the detector cannot be had; with "auto" only if the model was
+            trained with it.
+    """
+    trained = trained or FaceConfig()
+    if name == AUTO:
+        like_training = build_detector(
+            trained.detector, model or trained.model, _either(threshold, trained.threshold)
+        )
+        if like_training is None:
+            return _search_untrained(model, threshold, several)
+        no_face: NoFace = "whole" if trained.no_face == "whole" else "skip"
+        return FaceSearch(like_training, trained.margin, trained.align, no_face, several)
+    detector = build_detector(name, model, threshold)
+    return FaceSearch(detector, trained.margin, trained.align, "skip", several)
+
+
+def _search_untrained(model: Path | None, threshold: float | None, several: Several) -> FaceSearch:
+    reasons = []
+    for name in _CANDIDATES:
+        try:
+            detector = build_detector(name, model, threshold)
+        except UserError as error:
+            if model is not None:
+                raise
+            reasons.append(str(error))
+        else:
+            return FaceSearch(detector, several=several, accepts_crops=True)
+    log.warning("No faces are searched, each image is taken whole. %s", reasons[0])
+    return FaceSearch(several=several)
+
+
+def _either(first: float | None, second: float | None) -> float | None:
+    return second if first is None else first
+
+
+class _Photos:
+    """A detector, for one image, that finds nothing where one face fills the image.
+
+    Attributes:
+        seen: How many faces the image has.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.seen = 0
+
+    def __call__(self, image: np.ndarray) -> list[Face]:
+        faces = self._detector(image)
+        self.seen = len(faces)
+        longest = max((max(face.box.width, face.box.height) for face in faces), default=0.0)
+        return [] if longest >= _CROP * max(image.shape[:2]) else faces
