@@ -18,6 +18,7 @@ from configs.options import options_model, read_options
 from configs.registry import unknown
 from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig
 from ensemble.datasets.registry import SOURCES
+from ensemble.face_search import AUTO
 from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS
 
@@ -97,6 +98,25 @@ def find_face_mistakes(faces: FaceConfig) -> list[str]:
             "leave it out."
         )
     return mistakes
+
+
+def check_face_flags(name: str, model: Path | None, threshold: float | None) -> None:
+    """Checks how faces are to be found in prediction.
+
+    Args:
+        name: A detector, or "auto".
+        model: Its file, if one is given.
+        threshold: Least score of a face, if one is given.
+
+    Raises:
+        ConfigError: With every mistake in them.
+    """
+    faces = FaceConfig(detector="none" if name == AUTO else name, model=model)
+    mistakes = find_face_mistakes(faces)
+    if threshold is not None and not threshold >= 0:
+        mistakes.append(f"--face-threshold is a score, 0 or more. Received: {threshold}.")
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
 
 
 def _load_plugin(plugin: str) -> None:

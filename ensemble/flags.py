@@ -6,6 +6,7 @@ Raw texts are collected under dotted paths; the schema alone says what they mean
 import argparse
 import types
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 import yaml
@@ -90,6 +91,23 @@ def describe_parts() -> str:
             describe_sources(),
         ]
     )
+
+
+def add_face_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how faces are found in prediction."""
+    parser.add_argument(
+        "--faces",
+        default="auto",
+        metavar="NAME",
+        help=f"{', '.join(DETECTORS.names())} or auto: as the model was trained; for a model "
+        "trained on crops yunet, else haar, and an image that is a crop is taken whole "
+        "(default: auto)",
+    )
+    parser.add_argument("--face-model", type=Path, metavar="FILE", help="the detector's model")
+    parser.add_argument(
+        "--face-threshold", type=float, metavar="S", help="least score of a face, in its own scale"
+    )
+    parser.add_argument("--largest", action="store_true", help="take the largest face alone")
 
 
 def describe_sources() -> str:

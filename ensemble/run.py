@@ -209,3 +209,16 @@ class Run:
         finally:
             logger.removeHandler(handler)
             handler.close()
+
+
+def open_model(path: Path) -> Run | None:
+    """Returns the run behind a path, or None where the path is a model file alone.
+
+    Raises:
+        RunError: If it is neither a finished run nor a `.keras` file.
+    """
+    if path.suffix != ".keras":
+        return Run.open(path)
+    if not path.is_file():
+        raise RunError(f"There is no model file {path}. Name a run's folder or a .keras file.")
+    return None

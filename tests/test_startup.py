@@ -33,6 +33,7 @@ def run(*arguments: str) -> Outcome:
         text=True,
         cwd=ROOT,
         check=False,
+        stdin=subprocess.DEVNULL,
     )
     lines = done.stderr.splitlines()
     imported = {
@@ -208,6 +209,29 @@ def test_a_worker_without_its_chiefs_address_is_told(monkeypatch):
     outcome = run("ensemble.search", "--config", "search_head")
 
     assert_refused(outcome, "KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("runs/none", "-"), "runs/none is no finished run"),
+        (("none.keras", "-"), "There is no model file none.keras"),
+        (("MODEL", "README.mdd"), "Did you mean 'README.md'?"),
+        (("MODEL", "-", "--faces", "yunett"), "Did you mean 'yunet'?"),
+        (("MODEL", "-", "--explain"), "--explain writes heat maps into --output"),
+        (("MODEL", "-", "--min-confidence", "50"), "0 to 1. Received: 50.0"),
+        (("MODEL", "-", "--every", "0"), "1 or more. Received: 0"),
+        (("MODEL", "-", "--face-threshold", "-1"), "0 or more. Received: -1.0"),
+        (("MODEL", "-"), "Nothing came from standard input"),
+    ],
+)
+def test_a_mistake_in_predicting_is_told(words, told, tmp_path):
+    model = tmp_path / "some.keras"
+    model.touch()
+
+    outcome = run("ensemble.predict", *(str(model) if word == "MODEL" else word for word in words))
+
+    assert_refused(outcome, told)
 
 
 def test_the_cache_folder_is_that_of_the_flag_or_of_the_environment(monkeypatch):

@@ -1,0 +1,130 @@
+"""`python -m ensemble.predict`: answers for photos and videos with a trained model."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import ConfigError, DataError
+from ensemble.checks import check_face_flags, load_plugins
+from ensemble.cli import load_backend, run_command, table
+from ensemble.face_search import choose_search
+from ensemble.flags import Parser, add_face_flags
+from ensemble.photos import EVERY, Photo, find_photos, load_video_reader, read_frames
+from ensemble.run import Run, open_model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predicts photos; one that cannot be read is told, and the rest goes on."""
+    return run_command(lambda: _predict(argv))
+
+
+def _predict(argv: Sequence[str] | None) -> None:
+    args = _parser().parse_args(argv)
+    if args.explain and args.output is None:
+        raise ConfigError("--explain writes heat maps into --output FOLDER, which is missing.")
+    if not 0 <= args.min_confidence <= 1:
+        raise ConfigError(
+            f"--min-confidence is a probability, 0 to 1. Received: {args.min_confidence}."
+        )
+    if args.every < 1:
+        raise ConfigError(f"--every is a number of frames, 1 or more. Received: {args.every}.")
+    run = open_model(args.run)
+    load_plugins(run.config.plugins if run else [])
+    check_face_flags(args.faces, args.face_model, args.face_threshold)
+    photos = _read_words(args.photos)
+    if any(photo.is_video for photo in photos):
+        load_video_reader()
+    load_backend()
+
+    from ensemble.answers import as_csv, as_json, summarize, table_rows
+    from ensemble.pictures import PictureFolder
+    from ensemble.prediction import Prediction, Predictor
+    from ensemble.progress import progress_bar
+
+    search = choose_search(
+        args.faces,
+        run.config.data.faces if run else None,
+        model=args.face_model,
+        threshold=args.face_threshold,
+        several="largest" if args.largest else "all",
+    )
+    predictor = Predictor(run or args.run, search=search, min_confidence=args.min_confidence)
+    pictures = PictureFolder(args.output) if args.output else None
+    answers: list[Prediction] = []
+    with progress_bar("Predicting", len(photos)) as bar:
+        for faces, found in predictor.predict_all(read_frames(photos, args.every)):
+            answers += found
+            if pictures:
+                pictures.add(faces, found, predictor if args.explain else None)
+            bar.update()
+    texts = {
+        "json": as_json(str(args.run), predictor.classes, answers),
+        "csv": as_csv(predictor.classes, answers),
+    }
+    if args.output:
+        folder = Run(args.output)
+        for ending, text in texts.items():
+            folder.write(f"predictions.{ending}", text)
+    print(texts.get(args.format) or "\n".join(table(table_rows(answers))), end="")
+    if args.format == "table":
+        where = f"; {args.output}/ holds predictions and pictures" if args.output else ""
+        print(f"\n{summarize(answers)}{where}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m ensemble.predict",
+        description="Find the faces in photos and videos and classify them with a trained model.",
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="folder that ensemble.train wrote, or a .keras file"
+    )
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="image, video, folder, pattern such as 'party/*.jpg', .csv with a column path; "
+        "- reads one image from standard input",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where predictions.json, predictions.csv and annotated pictures are written",
+    )
+    parser.add_argument(
+        "--format", choices=("table", "json", "csv"), default="table", help="of what is printed"
+    )
+    parser.add_argument(
+        "--min-confidence",
+        type=float,
+        default=0.0,
+        metavar="P",
+        help="an answer of a lower probability is `uncertain`, 0 to 1 (default: 0)",
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="write heat maps of what decided into --output"
+    )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=EVERY,
+        metavar="N",
+        help=f"of N frames of a video look at one (default: {EVERY})",
+    )
+    add_face_flags(parser)
+    return parser
+
+
+def _read_words(words: Sequence[str]) -> list[Photo]:
+    photos = find_photos([word for word in words if word != "-"])
+    if "-" in words:
+        data = sys.stdin.buffer.read()
+        if not data:
+            raise DataError("Nothing came from standard input. Send an image, or name one.")
+        photos.append(Photo("-", data))
+    return photos
+
+
+if __name__ == "__main__":
+    sys.exit(main())
