@@ -9,10 +9,10 @@ import keras
 
 from branches.builder import build_branch, freeze
 from branches.registry import ImageShape
-from configs.errors import RunError
 from configs.schema import Branch
 from ensemble.fusion import Fusion, join_maps, reduce_map, scale_maps
 from ensemble.layers import ClassProbabilities
+from ensemble.model_file import load_network, refuse
 from heads.builder import build_head
 
 FeatureShape = tuple[int, int, int]
@@ -50,12 +50,17 @@ class MultiBranchModel:
         Raises:
             RunError: If the file is missing, damaged or no ensemble.
         """
+        model = load_network(path)
         try:
-            model = keras.saving.load_model(path, safe_mode=True, compile=False)
-            return cls(model.get_layer("extractor"), model.get_layer("classifier"), model)
-        except Exception as error:  # Keras raises many kinds, from OSError to TypeError
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RunError(f"{path} holds no ensemble that can be loaded ({reason}).") from error
+            ensemble = cls(model.get_layer("extractor"), model.get_layer("classifier"), model)
+            size, shape = ensemble.image_size, model.input_shape
+            sound = shape == (None, size, size, 3)
+            sound = sound and model.output_shape == (None, len(ensemble.classes))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise refuse(path, "it is another kind of model") from error
+        if not sound:
+            raise refuse(path, "its image or its class names do not fit")
+        return ensemble
 
 
 def build_model(
