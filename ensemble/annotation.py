@@ -18,6 +18,7 @@ _LONGEST = 1600  # pixels of an annotated photo
 _QUALITY = 90  # of its JPEG
 _FOR, _AGAINST = (213, 94, 0), (0, 114, 178)  # vermilion and blue of Okabe and Ito
 _STRENGTH = 0.75  # cover of the heat map where it is strongest
+_FAINTEST = 0.01  # nats; a map of less stays pale, for it is rounding
 _GAP, _LINE = 12, 20  # pixels
 
 
@@ -55,8 +56,8 @@ def annotate(source: bytes | np.ndarray, answers: Sequence[Prediction]) -> bytes
 def draw_explanation(crop: np.ndarray, explanation: Explanation, caption: str) -> bytes:
     """Draws a face beside its heat maps: of the fused answer, then of each branch.
 
-    Orange parts speak for the class, blue ones against it. Each map has its own
-    scale, whose end is written below it.
+    Orange parts speak for the class, blue ones against it. All maps have one scale;
+    the largest change of the log odds is written below each.
 
     Args:
         crop: Shape `(size, size, 3)`, uint8, RGB.
@@ -66,10 +67,10 @@ def draw_explanation(crop: np.ndarray, explanation: Explanation, caption: str) -
     Returns:
         A PNG.
     """
-    maps = {"fused": explanation.fused, **explanation.branches}
+    maps, scale = _maps(explanation)
     panels = [Image.fromarray(crop).resize((SIDE, SIDE), Image.Resampling.BICUBIC)]
-    panels += [overlay(crop, values) for values in maps.values()]
-    names = ["photo", *(f"{name}  ±{peak(values):.2g}" for name, values in maps.items())]
+    panels += [overlay(crop, values, scale) for values in maps.values()]
+    names = ["photo", *(f"{name}, to {_peak(values):.2g} nats" for name, values in maps.items())]
     width = _GAP + len(panels) * (SIDE + _GAP)
     sheet = Image.new("RGB", (width, SIDE + 2 * _LINE + 3 * _GAP), "white")
     pen = ImageDraw.Draw(sheet)
@@ -84,29 +85,35 @@ def draw_explanation(crop: np.ndarray, explanation: Explanation, caption: str) -
 
 def draw_maps(crop: np.ndarray, explanation: Explanation) -> Mapping[str, bytes]:
     """Returns the heat maps over a face as PNG: "fused", then each branch's label."""
-    maps = {"fused": explanation.fused, **explanation.branches}
-    return {name: _encode(overlay(crop, values), "PNG") for name, values in maps.items()}
+    maps, scale = _maps(explanation)
+    return {name: _encode(overlay(crop, values, scale), "PNG") for name, values in maps.items()}
 
 
-def overlay(crop: np.ndarray, values: np.ndarray) -> Image.Image:
+def overlay(crop: np.ndarray, values: np.ndarray, scale: float) -> Image.Image:
     """Lays a heat map over a face turned grey, `SIDE` pixels wide and high.
 
     Args:
         crop: Shape `(size, size, 3)`, uint8, RGB.
-        values: Shape `(grid, grid)`; the largest magnitude gets the full colour.
+        values: Shape `(grid, grid)`.
+        scale: The magnitude that gets the full colour, above 0.
     """
     size = (SIDE, SIDE)
     face = Image.fromarray(crop).resize(size, Image.Resampling.BICUBIC).convert("L").convert("RGB")
     smooth = Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-    strengths = np.asarray(smooth) / (peak(values) or 1.0)
+    strengths = np.clip(np.asarray(smooth) / scale, -1, 1)
     cover = (np.abs(strengths) * _STRENGTH)[..., None]
     colours = np.where(strengths[..., None] > 0, np.array(_FOR), np.array(_AGAINST))
     mixed = np.asarray(face) * (1 - cover) + colours * cover
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def peak(values: np.ndarray) -> float:
-    """Returns the largest magnitude of a map."""
+def _maps(explanation: Explanation) -> tuple[dict[str, np.ndarray], float]:
+    """Returns all maps by name, and their common scale."""
+    maps = {"fused": explanation.fused, **explanation.branches}
+    return maps, max(_FAINTEST, *map(_peak, maps.values()))
+
+
+def _peak(values: np.ndarray) -> float:
     return float(np.abs(values).max())
 
 

@@ -7,9 +7,10 @@ any fusion and any head. Parts are hidden softly and overlap, as in RISE (Petsiu
 et al., BMVC 2018), since hard edges would be features of their own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 
 from ensemble.model import MultiBranchModel
@@ -17,7 +18,6 @@ from ensemble.model import MultiBranchModel
 GRID = 8  # parts in a row and in a column
 
 _BATCH = 16  # hidden images at a time
-_TINY = 1e-30  # stands for a probability of 0, whose logarithm is not finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,43 +39,65 @@ class Explanation:
     branches: Mapping[str, np.ndarray]
 
 
-def explain(
-    ensemble: MultiBranchModel, image: np.ndarray, label: str | None = None, grid: int = GRID
-) -> Explanation:
-    """Explains an answer by hiding the parts of an image one by one.
+class Explainer:
+    """Explains answers by hiding the parts of an image one by one.
 
     A hidden part shows the mean colour of the image. The extractor runs `grid`
-    squared plus one times, whatever the number of branches; the rest is the head's.
+    squared plus one times for an image, whatever the number of branches; the rest
+    is the head's.
 
     Args:
         ensemble: The model.
-        image: Shape `(size, size, 3)`, RGB of 0..255, of the model's size.
-        label: The class to explain; None: the most probable one.
         grid: Parts in a row and in a column.
-
-    Raises:
-        ValueError: If the model has no such class.
     """
-    pixels = image.astype(np.float32)
-    seen = _extract(ensemble, pixels[None])
-    probabilities = _classify(ensemble, seen)
-    if label is None:
-        label = ensemble.classes[int(probabilities[0].argmax())]
-    target = ensemble.classes.index(label)
-    before = _log_odds(probabilities, target)
 
-    batches = [
-        _extract(ensemble, _hide(pixels, masks)) for masks in _in_batches(part_masks(grid, pixels))
-    ]
-    hidden = {name: np.concatenate([batch[name] for batch in batches]) for name in seen}
-    whole = {name: np.repeat(maps, grid * grid, axis=0) for name, maps in seen.items()}
+    def __init__(self, ensemble: MultiBranchModel, grid: int = GRID) -> None:
+        self._ensemble = ensemble
+        self._grid = grid
+        classifier = ensemble.classifier
+        # Not the probabilities: where the model is sure they no longer move.
+        self._logits = keras.Model(
+            classifier.input, classifier.get_layer("probabilities").input, name="explained"
+        )
 
-    def loss(features: Mapping[str, np.ndarray]) -> np.ndarray:
-        after = _log_odds(_classify(ensemble, features), target)
-        return (before - after).reshape(grid, grid).astype(np.float32)
+    def explain(self, image: np.ndarray, label: str | None = None) -> Explanation:
+        """Explains the answer to an image.
 
-    branches = {name: loss({**whole, name: hidden[name]}) for name in seen}
-    return Explanation(label, loss(hidden), branches)
+        Args:
+            image: Shape `(size, size, 3)`, RGB of 0..255, of the model's size.
+            label: The class to explain; None: the most probable one.
+
+        Raises:
+            ValueError: If the model has no such class.
+        """
+        pixels = image.astype(np.float32)
+        seen = self._extract(pixels[None])
+        logits = self._classify(seen)
+        classes = self._ensemble.classes
+        target = int(logits.argmax()) if label is None else classes.index(label)
+        before = _log_odds(logits, target)
+
+        batches = [self._extract(_hide(pixels, masks)) for masks in self._masks(pixels)]
+        hidden = {name: np.concatenate([batch[name] for batch in batches]) for name in seen}
+        whole = {name: np.repeat(maps, self._grid**2, axis=0) for name, maps in seen.items()}
+
+        def loss(features: Mapping[str, np.ndarray]) -> np.ndarray:
+            after = _log_odds(self._classify(features), target)
+            return (before - after).reshape(self._grid, self._grid).astype(np.float32)
+
+        branches = {name: loss({**whole, name: hidden[name]}) for name in seen}
+        return Explanation(classes[target], loss(hidden), branches)
+
+    def _masks(self, image: np.ndarray) -> Iterator[np.ndarray]:
+        masks = part_masks(self._grid, image)
+        for start in range(0, len(masks), _BATCH):
+            yield masks[start : start + _BATCH]
+
+    def _extract(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return self._ensemble.extractor.predict_on_batch(images)
+
+    def _classify(self, features: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.asarray(self._logits.predict_on_batch(dict(features)), np.float64)
 
 
 def part_masks(grid: int, image: np.ndarray) -> np.ndarray:
@@ -103,21 +125,8 @@ def _hide(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return image * (1 - cover) + image.mean(axis=(0, 1)) * cover
 
 
-def _in_batches(masks: np.ndarray) -> list[np.ndarray]:
-    return [masks[start : start + _BATCH] for start in range(0, len(masks), _BATCH)]
-
-
-def _extract(ensemble: MultiBranchModel, images: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        name: np.asarray(maps) for name, maps in ensemble.extractor.predict_on_batch(images).items()
-    }
-
-
-def _classify(ensemble: MultiBranchModel, features: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(ensemble.classifier.predict_on_batch(dict(features)), np.float64)
-
-
-def _log_odds(probabilities: np.ndarray, target: int) -> np.ndarray:
-    """Returns log(p / sum of the others); unlike log(p / (1 - p)) exact for p next to 1."""
-    others = np.delete(probabilities, target, axis=1).sum(axis=1)
-    return np.log(probabilities[:, target] + _TINY) - np.log(others + _TINY)
+def _log_odds(logits: np.ndarray, target: int) -> np.ndarray:
+    """Returns log(p / (1 - p)) of a class, exact for p next to 0 and to 1, shape `(batch,)`."""
+    others = np.delete(logits, target, axis=1)
+    largest = others.max(axis=1)
+    return logits[:, target] - largest - np.log(np.exp(others - largest[:, None]).sum(axis=1))

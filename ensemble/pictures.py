@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.annotation import annotate, draw_explanation
+from ensemble.datasets.files import IMAGE_SUFFIXES
 from ensemble.images import ImageError
 from ensemble.prediction import Faces, Prediction, Predictor
 from ensemble.run import Run
@@ -51,4 +52,6 @@ class PictureFolder:
 
 def _file_name(name: str) -> str:
     """Returns what is left of a photo's name in which no character can mislead a file system."""
-    return re.sub(r"[^\w.#-]+", "_", Path(name).name)[-_LONGEST:].strip(".") or "photo"
+    path = Path(name)
+    kept = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    return re.sub(r"[^\w.#-]+", "_", kept)[-_LONGEST:].strip(".") or "photo"

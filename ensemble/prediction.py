@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from ensemble.explanation import Explanation, explain
+from ensemble.explanation import Explainer, Explanation
 from ensemble.face_search import FaceSearch, choose_search
 from ensemble.faces.registry import Box
 from ensemble.images import ImageError, decode
@@ -196,12 +197,16 @@ class Predictor:
         ]
 
     def explain(self, crop: np.ndarray) -> Explanation:
-        """Returns which parts of a face decided; see `ensemble.explanation.explain`.
+        """Returns which parts of a face decided; see `Explainer.explain`.
 
         Args:
             crop: Shape `(size, size, 3)`, uint8, RGB, one of `Faces.crops`.
         """
-        return explain(self.ensemble, crop)
+        return self._explainer.explain(crop)
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self.ensemble)
 
     def _answer_all(self, photos: list[Faces]) -> Iterator[tuple[Faces, list[Prediction]]]:
         crops = [faces.crops for faces in photos if len(faces.crops)]

@@ -6,7 +6,7 @@ import pytest
 
 from branches.builder import backbone_of
 from branches.registry import BRANCHES, BranchSpec
-from ensemble.explanation import explain, part_masks
+from ensemble.explanation import Explainer, part_masks
 from ensemble.model import MultiBranchModel, build_model
 
 SIZE, GRID = 32, 8
@@ -66,7 +66,7 @@ def place_of_peak(values: np.ndarray) -> tuple[int, ...]:
 def test_each_branch_points_at_the_spot_that_it_sees(eye, image, fusion):
     ensemble = make_model(fusion, (2, -1, -1), (-1, 1.9, -1))
 
-    explanation = explain(ensemble, image, "spot", GRID)
+    explanation = Explainer(ensemble, GRID).explain(image, "spot")
 
     assert place_of_peak(explanation.branches["eye"]) == RED
     assert place_of_peak(explanation.branches["eye:b"]) == GREEN
@@ -80,7 +80,7 @@ def test_values_are_what_the_log_odds_lose(eye, image):
     cover = part_masks(GRID, image)[RED[0] * GRID + RED[1]][..., None]
     hidden = image * (1 - cover) + image.mean(axis=(0, 1)) * cover
 
-    explanation = explain(ensemble, image, "spot", GRID)
+    explanation = Explainer(ensemble, GRID).explain(image, "spot")
 
     # By hand: the log odds are 3 + 60 * mean(2 r - g - b) / 255, and 3 cancels.
     weights = np.array([2, -1, -1]) / 255
@@ -89,7 +89,7 @@ def test_values_are_what_the_log_odds_lose(eye, image):
 
 
 def test_one_branch_alone_explains_as_the_whole(eye, image):
-    explanation = explain(make_model("pooled", (2, -1, -1)), image)
+    explanation = Explainer(make_model("pooled", (2, -1, -1))).explain(image)
 
     np.testing.assert_allclose(explanation.fused, explanation.branches["eye"], atol=1e-5)
 
@@ -97,13 +97,13 @@ def test_one_branch_alone_explains_as_the_whole(eye, image):
 def test_what_speaks_for_one_of_two_classes_speaks_against_the_other(eye, image):
     ensemble = make_model("pooled", (2, -1, -1))
 
-    spot, no = (explain(ensemble, image, label, GRID).fused for label in ("spot", "no"))
+    spot, no = (Explainer(ensemble, GRID).explain(image, label).fused for label in ("spot", "no"))
 
     np.testing.assert_allclose(spot, -no, atol=1e-4)
 
 
 def test_the_most_probable_class_is_explained_unless_one_is_named(eye, image):
-    assert explain(make_model("pooled", (2, -1, -1)), image).label == "spot"
+    assert Explainer(make_model("pooled", (2, -1, -1))).explain(image).label == "spot"
 
 
 def test_a_part_is_covered_wholly_and_its_rim_softly():
@@ -113,3 +113,15 @@ def test_a_part_is_covered_wholly_and_its_rim_softly():
     # Row and column 1: pixels 4 to 7 belong to it; outside the cover falls over 4 pixels.
     line = [0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1, 0.875, 0.625, 0.375, 0.125, 0, 0, 0, 0]
     np.testing.assert_allclose(masks[1 * 4 + 1], np.outer(line, line), atol=1e-6)
+
+
+def test_an_answer_that_is_sure_is_explained_like_any_other(eye, image):
+    ensemble = make_model("pooled", (2, -1, -1))
+    doubtful = Explainer(ensemble, GRID).explain(image, "spot")
+    kernel, bias = ensemble.classifier.get_layer("logits").get_weights()
+    ensemble.classifier.get_layer("logits").set_weights([kernel, bias + np.array([0, 500])])
+
+    sure = Explainer(ensemble, GRID).explain(image, "spot")
+
+    assert ensemble.model(image[None].astype("float32"))[0, 1] == 1
+    np.testing.assert_allclose(sure.fused, doubtful.fused, atol=1e-3)

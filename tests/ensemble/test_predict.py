@@ -53,7 +53,7 @@ def test_a_folder_is_answered_in_a_table_and_in_files(run, photos, tmp_path, cap
     assert [row["label"] for row in rows] == ["blue", "", "red"]
     assert float(rows[2]["p:red"]) == pytest.approx(float(rows[2]["confidence"]))
     pictures = sorted(path.name for path in (output / "pictures").iterdir())
-    assert pictures == ["00001-blue.png.jpg", "00003-red.jpg.jpg"]
+    assert pictures == ["00001-blue.jpg", "00003-red.jpg"]
     for name in pictures:
         assert Image.open(output / "pictures" / name).size == (40, 30)
 
@@ -67,7 +67,7 @@ def test_heat_maps_are_written_for_each_branch_and_the_whole(run, photos, tmp_pa
 
     assert code == 0
     sheets = list((output / "heat_maps").iterdir())
-    assert [sheet.name for sheet in sheets] == ["00001-blue.png-face1.png"]
+    assert [sheet.name for sheet in sheets] == ["00001-blue-face1.png"]
     # Photo, fused and one branch: three panels of 224 pixels with gaps of 12.
     assert Image.open(sheets[0]).width == 3 * 224 + 4 * 12
 
