@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from configs.errors import RunError
 from configs.schema import ExperimentConfig
+from ensemble.card import write_card
 from ensemble.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from ensemble.cluster import distribute, notice_loss
 from ensemble.datasets.loading import Dataset, Split
@@ -181,6 +182,7 @@ def _fit(
         problems=images.problems,
     )
     write_report(run, report, validation, size)
+    run.write("card.md", write_card(config, report))
     if not history.interrupted:
         remove_checkpoint(run)
     return FitResult(run, ensemble, report, history)

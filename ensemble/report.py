@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ensemble.datasets.registry import Problem
+from ensemble.markdown import escape as _escape
+from ensemble.markdown import table as _table
 from ensemble.metrics import ClassScores, Metrics, Scores
 
 _MISTAKES = 10  # shown in Markdown; all of them are in the predictions
@@ -297,35 +298,6 @@ def _picture(name: str) -> str:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
-    """Sets a Markdown table whose source reads as a table too.
-
-    Args:
-        header: A heading for each column.
-        rows: Cells, each row as long as the header; already escaped.
-        text_columns: Number of columns, from the left, that hold text; numbers
-            follow, set to the right.
-    """
-    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
-    rules = [
-        "-" * width if index < text_columns else "-" * (width - 1) + ":"
-        for index, width in enumerate(widths)
-    ]
-    lines = [
-        [
-            cell.ljust(width) if index < text_columns else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        for row in [header, rules, *rows]
-    ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _escape(text: str) -> str:
-    """Makes a name from outside safe within a line or a cell of Markdown."""
-    return re.sub(r"([\\`*<|\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _code(text: str) -> str:

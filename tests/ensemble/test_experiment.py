@@ -24,7 +24,7 @@ MakeConfig = Callable[..., ExperimentConfig]
 
 FILES = {
     "config.yaml", "environment.json", "split.csv", "model.keras", "history.csv", "log.txt",
-    "curves.png", "confusion.png", "confusion.csv", "errors.png", "predictions.csv",
+    "card.md", "curves.png", "confusion.png", "confusion.csv", "errors.png", "predictions.csv",
     "report.json", "report.md", "samples.png",
 }  # fmt: skip
 
