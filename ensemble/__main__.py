@@ -11,6 +11,8 @@ COMMANDS = {
     "train": "train an ensemble or a baseline",
     "search": "try many settings and train the best of them",
     "evaluate": "judge a run on labelled images",
+    "predict": "classify photos and videos with a trained model",
+    "serve": "try a trained model in the browser, or ask it by HTTP",
     "branches": "list the branches",
     "extract": "store the features of a training ahead of it",
     "cache": "list, verify or prune stored features",

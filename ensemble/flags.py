@@ -93,8 +93,15 @@ def describe_parts() -> str:
     )
 
 
-def add_face_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say how faces are found in prediction."""
+def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how faces are found in prediction, and when an answer counts."""
+    parser.add_argument(
+        "--min-confidence",
+        type=_probability,
+        default=0.0,
+        metavar="P",
+        help="an answer of a lower probability is `uncertain`, 0 to 1 (default: 0)",
+    )
     parser.add_argument(
         "--faces",
         default="auto",
@@ -221,3 +228,13 @@ def _default(info: FieldInfo) -> str:
     shown = value.name if isinstance(value, Part) else value
     text = ",".join(map(str, shown)) if isinstance(shown, list) else str(shown)
     return f" (default: {text})".replace("%", "%%")
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"a probability is 0 to 1, received {text}")
+    return value

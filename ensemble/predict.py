@@ -7,8 +7,7 @@ from pathlib import Path
 from configs.errors import ConfigError, DataError
 from ensemble.checks import check_face_flags, load_plugins
 from ensemble.cli import load_backend, run_command, table
-from ensemble.face_search import choose_search
-from ensemble.flags import Parser, add_face_flags
+from ensemble.flags import Parser, add_prediction_flags
 from ensemble.photos import EVERY, Photo, find_photos, load_video_reader, read_frames
 from ensemble.run import Run, open_model
 
@@ -22,10 +21,6 @@ def _predict(argv: Sequence[str] | None) -> None:
     args = _parser().parse_args(argv)
     if args.explain and args.output is None:
         raise ConfigError("--explain writes heat maps into --output FOLDER, which is missing.")
-    if not 0 <= args.min_confidence <= 1:
-        raise ConfigError(
-            f"--min-confidence is a probability, 0 to 1. Received: {args.min_confidence}."
-        )
     if args.every < 1:
         raise ConfigError(f"--every is a number of frames, 1 or more. Received: {args.every}.")
     run = open_model(args.run)
@@ -38,17 +33,17 @@ def _predict(argv: Sequence[str] | None) -> None:
 
     from ensemble.answers import as_csv, as_json, summarize, table_rows
     from ensemble.pictures import PictureFolder
-    from ensemble.prediction import Prediction, Predictor
+    from ensemble.prediction import Prediction, make_predictor
     from ensemble.progress import progress_bar
 
-    search = choose_search(
-        args.faces,
-        run.config.data.faces if run else None,
-        model=args.face_model,
-        threshold=args.face_threshold,
+    predictor = make_predictor(
+        run or args.run,
+        faces=args.faces,
+        face_model=args.face_model,
+        face_threshold=args.face_threshold,
         several="largest" if args.largest else "all",
+        min_confidence=args.min_confidence,
     )
-    predictor = Predictor(run or args.run, search=search, min_confidence=args.min_confidence)
     pictures = PictureFolder(args.output) if args.output else None
     answers: list[Prediction] = []
     with progress_bar("Predicting", len(photos)) as bar:
@@ -96,13 +91,6 @@ def _parser() -> Parser:
         "--format", choices=("table", "json", "csv"), default="table", help="of what is printed"
     )
     parser.add_argument(
-        "--min-confidence",
-        type=float,
-        default=0.0,
-        metavar="P",
-        help="an answer of a lower probability is `uncertain`, 0 to 1 (default: 0)",
-    )
-    parser.add_argument(
         "--explain", action="store_true", help="write heat maps of what decided into --output"
     )
     parser.add_argument(
@@ -112,7 +100,7 @@ def _parser() -> Parser:
         metavar="N",
         help=f"of N frames of a video look at one (default: {EVERY})",
     )
-    add_face_flags(parser)
+    add_prediction_flags(parser)
     return parser
 
 

@@ -8,8 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from configs.schema import FaceConfig
 from ensemble.explanation import Explainer, Explanation
-from ensemble.face_search import FaceSearch, choose_search
+from ensemble.face_search import AUTO, FaceSearch, choose_search
+from ensemble.faces.crops import Several
 from ensemble.faces.registry import Box
 from ensemble.images import ImageError, decode
 from ensemble.model import MultiBranchModel
@@ -105,16 +107,8 @@ class Predictor:
         search: FaceSearch | None = None,
         min_confidence: float = 0.0,
     ) -> None:
-        trained = None
-        if isinstance(model, MultiBranchModel):
-            self.ensemble = model
-        elif isinstance(model, str | Path) and Path(model).suffix == ".keras":
-            self.ensemble = MultiBranchModel.load(model)
-        else:
-            run = model if isinstance(model, Run) else Run.open(model)
-            trained = run.config.data.faces
-            self.ensemble = run.load_model()
-        self.search = choose_search(trained=trained) if search is None else search
+        self.ensemble, trained = _load(model)
+        self.search = search or choose_search(trained=trained)
         self.min_confidence = min_confidence
 
     @property
@@ -258,3 +252,44 @@ def _read(source: Source) -> bytes | np.ndarray:
         return source.read_bytes()
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from error
+
+
+def make_predictor(
+    model: Run | Path,
+    *,
+    faces: str = AUTO,
+    face_model: Path | None = None,
+    face_threshold: float | None = None,
+    several: Several = "all",
+    min_confidence: float = 0.0,
+) -> Predictor:
+    """Makes a predictor with what is known of its search for faces.
+
+    Args:
+        model: A run, or a `.keras` file.
+        faces: As in `choose_search`, like the three that follow.
+        face_model: The detector's file.
+        face_threshold: Least score of a face.
+        several: Which faces of a photo are taken.
+        min_confidence: As in `Predictor`.
+
+    Raises:
+        UserError: As `Predictor`.
+    """
+    ensemble, trained = _load(model)
+    search = choose_search(
+        faces, trained, model=face_model, threshold=face_threshold, several=several
+    )
+    return Predictor(ensemble, search=search, min_confidence=min_confidence)
+
+
+def _load(
+    model: Run | MultiBranchModel | Path | str,
+) -> tuple[MultiBranchModel, FaceConfig | None]:
+    """Returns an ensemble, and how faces were found for its training where that is known."""
+    if isinstance(model, MultiBranchModel):
+        return model, None
+    if isinstance(model, str | Path) and Path(model).suffix == ".keras":
+        return MultiBranchModel.load(model), None
+    run = model if isinstance(model, Run) else Run.open(model)
+    return run.load_model(), run.config.data.faces

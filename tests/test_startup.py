@@ -219,7 +219,7 @@ def test_a_worker_without_its_chiefs_address_is_told(monkeypatch):
         (("MODEL", "README.mdd"), "Did you mean 'README.md'?"),
         (("MODEL", "-", "--faces", "yunett"), "Did you mean 'yunet'?"),
         (("MODEL", "-", "--explain"), "--explain writes heat maps into --output"),
-        (("MODEL", "-", "--min-confidence", "50"), "0 to 1. Received: 50.0"),
+        (("MODEL", "-", "--min-confidence", "50"), "a probability is 0 to 1, received 50"),
         (("MODEL", "-", "--every", "0"), "1 or more. Received: 0"),
         (("MODEL", "-", "--face-threshold", "-1"), "0 or more. Received: -1.0"),
         (("MODEL", "-"), "Nothing came from standard input"),
@@ -230,6 +230,24 @@ def test_a_mistake_in_predicting_is_told(words, told, tmp_path):
     model.touch()
 
     outcome = run("ensemble.predict", *(str(model) if word == "MODEL" else word for word in words))
+
+    assert_refused(outcome, told)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("runs/none",), "runs/none is no finished run"),
+        (("MODEL", "--port", "99999"), "Choose another --port"),
+        (("MODEL", "--host", "256.1.1.1"), "The address 256.1.1.1:8000 cannot be used"),
+        (("MODEL", "--max-megabytes", "0"), "--max-megabytes is above 0. Received: 0.0"),
+    ],
+)
+def test_a_mistake_in_serving_is_told(words, told, tmp_path):
+    model = tmp_path / "some.keras"
+    model.touch()
+
+    outcome = run("ensemble.serve", *(str(model) if word == "MODEL" else word for word in words))
 
     assert_refused(outcome, told)
 

@@ -38,9 +38,6 @@ def test_a_card_tells_classes_data_and_figures():
     assert "In this order: calm, sad\\|blue. Joined: sad\\|blue is sad, blue." in text
     assert "**Data**: faces, 10 training images" in text
     assert "48 x 48 pixels" in text
-    rows = {
-        cells[1].strip(): cells for line in text.splitlines() if (cells := line.split(" | "))[1:]
-    }
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     # By hand: 3 of 4 are right; 2 of 3 calm ones, the one sad one.
     assert any(line.split("|")[1:3] == [" all classes ", "      75.0% "] for line in lines)
