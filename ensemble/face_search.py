@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 AUTO = "auto"
 _CANDIDATES = ("yunet", "haar")  # the better one first; the other needs no download
 _NO_FACE = "no face is found, so the whole image is taken"
-_CROP = 0.6  # of the image's longer side: a face this long says that the image is a crop of it
+_CROP = 0.5  # of the longer side: a face this long shows that the image is a crop of it already
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -67,7 +68,8 @@ def _serve(argv: Sequence[str] | None) -> None:
         )
     print(f"http://{args.host}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
-    server.run(sockets=[listener])
+    with suppress(KeyboardInterrupt):  # the way to end it
+        server.run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

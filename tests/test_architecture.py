@@ -33,7 +33,8 @@ NEEDS_BACKEND = {  # and only inside a function, so that the others are not need
     "ensemble.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {
-    *("keras", "keras_tuner", "grpc", "openvino", "sklearn", "matplotlib", "cv2", "imagehash")
+    *("keras", "keras_tuner", "grpc", "openvino", "sklearn", "matplotlib", "cv2", "imagehash"),
+    *("starlette", "uvicorn"),
 }
 SCREEN = {"ensemble.cli", "ensemble.flags"}  # beside the commands themselves
 

@@ -12,7 +12,18 @@ from configs.schema import ExperimentConfig
 from ensemble.__main__ import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib", "cv2", "imagehash"}
+HEAVY = {
+    "keras",
+    "tensorflow",
+    "jax",
+    "torch",
+    "sklearn",
+    "matplotlib",
+    "cv2",
+    "imagehash",
+    "starlette",
+    "uvicorn",
+}
 REPORT = "import time:"  # opens each line that `-X importtime` writes on standard error
 
 

@@ -1,3 +1,4 @@
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -203,3 +204,17 @@ def test_a_model_file_alone_is_enough(trained, tmp_path):
     assert answer.label in ("blue", "red")
     with pytest.raises(RunError, match="holds no ensemble"):
         Predictor(tmp_path / "gone.keras", search=FaceSearch())
+
+
+def test_real_photos_are_searched_and_real_crops_are_taken_whole(shared_data, monkeypatch):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(face_search, "_CANDIDATES", ("yunet",))
+    search = choose_search(model=shared_data / "face_detection_yunet_2026may.onnx")
+
+    def statuses(archive: str, count: int) -> list[str]:
+        with zipfile.ZipFile(shared_data / archive) as files:
+            names = [name for name in files.namelist() if name.endswith((".jpg", ".png"))]
+            return [search.find(files.read(name)).status for name in names[:count]]
+
+    assert set(statuses("photos.zip", 10)) == {"found"}
+    assert set(statuses("emotions3_small.zip", 60)) == {"whole"}
