@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError
+from configs.errors import ConfigError, DataError, RunError
 from ensemble.checks import check_face_flags, load_plugins
 from ensemble.cli import load_backend, run_command, table
 from ensemble.flags import Parser, add_prediction_flags
@@ -27,6 +27,8 @@ def _predict(argv: Sequence[str] | None) -> None:
     load_plugins(run.config.plugins if run else [])
     check_face_flags(args.faces, args.face_model, args.face_threshold)
     photos = _read_words(args.photos)
+    if args.output:
+        _make_folder(args.output)
     if any(photo.is_video for photo in photos):
         load_video_reader()
     load_backend()
@@ -102,6 +104,16 @@ def _parser() -> Parser:
     )
     add_prediction_flags(parser)
     return parser
+
+
+def _make_folder(path: Path) -> None:
+    """Makes the folder before the long work, so that a wrong one is told at once."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"The folder {path} cannot be made ({error.strerror}). Choose another --output."
+        ) from error
 
 
 def _read_words(words: Sequence[str]) -> list[Photo]:

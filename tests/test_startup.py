@@ -231,6 +231,7 @@ def test_a_worker_without_its_chiefs_address_is_told(monkeypatch):
         (("MODEL", "-", "--faces", "yunett"), "Did you mean 'yunet'?"),
         (("MODEL", "-", "--explain"), "--explain writes heat maps into --output"),
         (("MODEL", "-", "--min-confidence", "50"), "a probability is 0 to 1, received 50"),
+        (("MODEL", "LICENSE", "--output", "LICENSE"), "The folder LICENSE cannot be made"),
         (("MODEL", "-", "--every", "0"), "1 or more. Received: 0"),
         (("MODEL", "-", "--face-threshold", "-1"), "0 or more. Received: -1.0"),
         (("MODEL", "-"), "Nothing came from standard input"),
