@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ensemble.datasets.registry import Location
     from ensemble.evaluation import evaluate_run
     from ensemble.experiment import FitResult, fit
+    from ensemble.exporting import export_model, export_run
     from ensemble.features import FrozenBranch
     from ensemble.model import (
         MultiBranchModel,
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
     from ensemble.preparation import fill_store
     from ensemble.report import Report
     from ensemble.run import Run
+    from ensemble.runtimes import ExportedModel, load_exported
     from ensemble.store import FeatureStore
     from ensemble.training import train_model
 
 _HOME = {
     "Dataset": "ensemble.datasets.loading",
     "ExperimentConfig": "configs.schema",
+    "ExportedModel": "ensemble.runtimes",
     "FeatureStore": "ensemble.store",
     "FitResult": "ensemble.experiment",
     "FrozenBranch": "ensemble.features",
@@ -44,15 +47,19 @@ _HOME = {
     "build_model": "ensemble.model",
     "compose": "ensemble.model",
     "evaluate_run": "ensemble.evaluation",
+    "export_model": "ensemble.exporting",
+    "export_run": "ensemble.exporting",
     "fill_store": "ensemble.preparation",
     "fit": "ensemble.experiment",
     "load_dataset": "ensemble.datasets.loading",
+    "load_exported": "ensemble.runtimes",
     "train_model": "ensemble.training",
 }
 
 __all__ = [
     "Dataset",
     "ExperimentConfig",
+    "ExportedModel",
     "FeatureStore",
     "FitResult",
     "FrozenBranch",
@@ -67,9 +74,12 @@ __all__ = [
     "build_model",
     "compose",
     "evaluate_run",
+    "export_model",
+    "export_run",
     "fill_store",
     "fit",
     "load_dataset",
+    "load_exported",
     "train_model",
 ]
 

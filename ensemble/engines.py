@@ -2,7 +2,6 @@
 
 import importlib.util
 import logging
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol, TypeVar
@@ -11,8 +10,10 @@ import keras
 import numpy as np
 
 from configs.errors import ConfigError
+from ensemble.conversion import to_openvino
 from ensemble.devices import has_gpu, is_out_of_memory
 from ensemble.precision import Precision, in_precision
+from ensemble.runtimes import import_openvino, reason_of
 
 EngineName = Literal["auto", "keras", "openvino"]
 Tag = TypeVar("Tag")
@@ -144,13 +145,12 @@ class OpenVinoEngine:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        openvino = _import_openvino()
+        openvino = import_openvino()
         self.name = f"openvino {openvino.__version__.partition('-')[0]}"
         self.batch_size = 8  # what a core works on stays in its cache
         try:
-            converted = openvino.convert_model(_freeze_graph(model, self.batch_size))
             self._compiled = openvino.Core().compile_model(
-                converted,
+                to_openvino(model, self.batch_size),
                 "CPU",
                 # Throughput: a core has batches of its own, and no other to wait for. Newer CPUs
                 # would compute in bfloat16 if they were not told.
@@ -158,7 +158,7 @@ class OpenVinoEngine:
             )
         except Exception as error:  # converters fail in every way
             raise ConfigError(
-                f"OpenVINO cannot convert {model.name!r} ({_reason(error)}); "
+                f"OpenVINO cannot convert {model.name!r} ({reason_of(error)}); "
                 "the engine 'keras' runs it."
             ) from error
 
@@ -205,39 +205,6 @@ def _openvino_obstacle(precision: Precision) -> str | None:
     return None
 
 
-def _import_openvino() -> Any:
-    # On import it would report its use over the network; without this package it does not.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino
-
-
-def _freeze_graph(model: keras.Model, batch_size: int) -> Any:
-    """Returns a model as a TensorFlow function of one batch, its weights as constants.
-
-    Were they variables, OpenVINO's conversion would take time quadratic in their number.
-    """
-    import tensorflow as tf
-
-    trainable, rest = (
-        [keras.ops.convert_to_numpy(variable) for variable in variables]
-        for variables in (model.trainable_variables, model.non_trainable_variables)
-    )
-
-    def run(images: Any) -> Any:
-        constants = [tf.constant(v) for v in trainable], [tf.constant(v) for v in rest]
-        features, _ = model.stateless_call(*constants, images, training=False)
-        return features
-
-    images = tf.TensorSpec((batch_size, *model.input_shape[1:]), "float32")
-    return tf.function(run, autograph=False).get_concrete_function(images)
-
-
 def _pad(images: np.ndarray, batch_size: int) -> np.ndarray:
     missing = batch_size - len(images)
     return np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else images
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

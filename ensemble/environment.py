@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ def describe_environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": dict(_versions()),
+        "packages": package_versions("multibranch-ensemble", *_PACKAGES),
         "backend": keras.config.backend(),
         "devices": list_devices(),
         "git_commit": _git_commit(),
@@ -27,13 +28,12 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def _versions() -> list[tuple[str, str]]:
-    found = []
-    for package in ("multibranch-ensemble", *_PACKAGES):
-        try:
-            found.append((package, metadata.version(package)))
-        except metadata.PackageNotFoundError:
-            continue
+def package_versions(*packages: str) -> dict[str, str]:
+    """Returns the versions of those packages that are installed, by name."""
+    found = {}
+    for package in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
     return found
 
 

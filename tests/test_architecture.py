@@ -27,14 +27,15 @@ BACKENDS = {"tensorflow", "jax", "torch"}
 NEEDS_BACKEND = {  # and only inside a function, so that the others are not needed
     "ensemble.devices": {"tensorflow", "jax", "torch"},  # to name them
     "ensemble.cluster": {"tensorflow", "jax"},  # to find devices and processes
+    "ensemble.conversion": {"tensorflow"},  # to hand a graph to a converter
     "ensemble.distribution": {"tensorflow", "jax"},  # to share a step between devices
-    "ensemble.engines": {"tensorflow"},  # to hand a graph to a compiler
     "ensemble.loops": {"tensorflow", "jax", "torch"},  # to compile a loop, or to do without
     "ensemble.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {
     *("keras", "keras_tuner", "grpc", "openvino", "sklearn", "matplotlib", "cv2", "imagehash"),
     *("starlette", "uvicorn"),
+    *("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
 }
 SCREEN = {"ensemble.cli", "ensemble.flags"}  # beside the commands themselves
 
@@ -151,8 +152,8 @@ PLANTED = [
     (only_commands_see_screen_and_environment, "branches.planted", "os.getenv('HOME')"),
     (no_backend_is_imported_by_name, "ensemble.planted", "import tensorflow as tf"),
     (no_backend_is_imported_by_name, "ensemble.planted", "def f():\n    from jax import numpy"),
-    (no_backend_is_imported_by_name, "ensemble.engines", "import tensorflow"),
-    (no_backend_is_imported_by_name, "ensemble.engines", "def f():\n    import torch"),
+    (no_backend_is_imported_by_name, "ensemble.conversion", "import tensorflow"),
+    (no_backend_is_imported_by_name, "ensemble.conversion", "def f():\n    import torch"),
     (no_backend_is_imported_by_name, "ensemble.distribution", "import jax"),
     (no_backend_is_imported_by_name, "ensemble.loops", "import jax"),
     (no_backend_is_imported_by_name, "ensemble.optimizers", "def f():\n    import jax"),

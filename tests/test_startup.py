@@ -173,6 +173,19 @@ def test_a_mistake_in_evaluating_is_told(arguments, told):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        ("", "RUN"),
+        ("runs/nowhere", "--format"),
+        ("runs/nowhere --format onxn", "invalid choice: 'onxn'"),
+        ("runs/nowhere --format saved_model", "runs/nowhere is no finished run"),
+    ],
+)
+def test_a_mistake_in_exporting_is_told(arguments, told):
+    assert_refused(run("ensemble.export", *arguments.split()), told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
         ("", "action"),
         ("lst", "invalid choice: 'lst'"),
         ("list --all", "--all and --unused-for go with prune"),

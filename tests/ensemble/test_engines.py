@@ -291,7 +291,7 @@ def test_openvino_knows_float32_only(model):
 @needs_openvino
 def test_openvino_reports_to_nobody():
     code = (
-        "import sys; from ensemble.engines import _import_openvino; _import_openvino();"
+        "import sys; from ensemble.runtimes import import_openvino; import_openvino();"
         "sys.exit(any(sys.modules[m] for m in sys.modules if m.startswith('openvino_telemetry')))"
     )
 
