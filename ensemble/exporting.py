@@ -1,5 +1,6 @@
 """Writes an ensemble for another runtime, and holds what that one computes against Keras."""
 
+import errno
 import json
 import os
 import tempfile
@@ -244,8 +245,8 @@ def _refuse_other_content(folder: Path) -> None:
 
 
 def _unwritable(folder: Path, error: Exception) -> RunError:
-    reason = error.strerror if isinstance(error, OSError) else None
+    full = os.strerror(errno.ENOSPC)  # TensorFlow hides it in a long story
+    reason = full if full in str(error) else getattr(error, "strerror", None) or reason_of(error)
     return RunError(
-        f"{folder} cannot be written ({reason or reason_of(error)}). "
-        "Free some space or choose another --output."
+        f"{folder} cannot be written ({reason}). Free some space or choose another --output."
     )

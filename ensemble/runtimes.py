@@ -29,7 +29,7 @@ Runner = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An exported ensemble that can be called.
+    """An exported ensemble that can be called, by one thread at a time.
 
     Args:
         classes: Class names, in the order of the probabilities.

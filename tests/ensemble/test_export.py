@@ -3,6 +3,7 @@
 import errno
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -306,6 +307,19 @@ def test_a_full_disk_is_told_and_leaves_the_earlier_export(exported, ensemble, m
 
     np.testing.assert_array_equal(load_exported(exported)(some_images(2)), before)
     assert not list(exported.parent.glob(".part-*"))
+
+
+def test_a_full_disk_is_found_in_an_error_of_tensorflow(ensemble, tmp_path, monkeypatch):
+    from tensorflow import errors
+
+    def fail(folder: Path) -> None:
+        raise errors.ResourceExhaustedError(None, None, f"{{{{node}}}} {folder}; {full} [Op:Save]")
+
+    full = os.strerror(errno.ENOSPC)
+    monkeypatch.setattr(exporting, "convert", lambda *_: fail)
+
+    with pytest.raises(RunError, match=rf"x cannot be written \({full}\)\. Free"):
+        export_model(ensemble, "saved_model", tmp_path / "x")
 
 
 def test_a_disk_that_fills_up_in_a_converter_is_told(format, run, monkeypatch, capsys):
