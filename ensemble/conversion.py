@@ -125,7 +125,7 @@ def _freeze(model: keras.Model, batch_size: int | None) -> Any:
 
     def rebuild(image: Any) -> Any:
         (output,) = tf.graph_util.import_graph_def(
-            definition, {"image:0": image}, [traced.outputs[0].name], name="frozen"
+            definition, {traced.inputs[0].name: image}, [traced.outputs[0].name], name="frozen"
         )
         return {"probabilities": output}
 

@@ -172,6 +172,17 @@ def exported_tensors(format, ensemble, tmp_path):
     return next(iter(names[0])), next(iter(names[1] & {"probabilities"}), names[1])
 
 
+def test_a_saved_model_runs_in_tensorflow_too(ensemble, tmp_path):
+    import tensorflow as tf
+
+    made = export_model(ensemble, "saved_model", tmp_path / "exported")
+
+    images = some_images(3)
+    serve = tf.saved_model.load(str(made.folder)).signatures["serving_default"]
+    found = serve(image=tf.constant(images))["probabilities"].numpy()
+    np.testing.assert_allclose(found, ensemble.model.predict(images, verbose=0), atol=1e-6)
+
+
 def test_a_model_in_mixed_precision_is_exported_in_float32(format, ensemble, tmp_path):
     mixed = in_precision(ensemble.model, "float16")
     halves = MultiBranchModel(mixed.get_layer("extractor"), mixed.get_layer("classifier"), mixed)
