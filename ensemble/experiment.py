@@ -167,7 +167,12 @@ def _fit(
     run.write_json("environment.json", record)
     run.save("model.keras", ensemble.model.save)
     run.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
-    curves = plot_curves(history.epochs, history.best_epoch, f"Training of {run.name}")
+    curves = plot_curves(
+        history.epochs,
+        history.best_epoch,
+        f"Training of {run.name}",
+        fine_tuned_from=history.second_phase,
+    )
     run.write("curves.png", png(curves))
 
     validation = images.validation.readable

@@ -25,7 +25,7 @@ MOST_ERRORS = 24  # pictures in `plot_errors`
 MOST_IMAGES = 10  # pictures of one class in `plot_contact_sheet`
 
 _DPI = 150
-_INK, _FAINT, _RULE = "#222222", "#767676", "#E4E4E4"
+_INK, _FAINT, _RULE, _SHADE = "#222222", "#767676", "#E4E4E4", "#F1F1F1"
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"  # blue, vermilion
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#56B4E9", "#0072B2", "#003A5D"])
 _DARK = 0.55  # shades above it carry white text
@@ -36,7 +36,11 @@ _LONGEST_NAME = 28  # characters of a class name
 
 
 def plot_curves(
-    history: Mapping[str, Sequence[float]], best_epoch: int | None = None, title: str = ""
+    history: Mapping[str, Sequence[float]],
+    best_epoch: int | None = None,
+    title: str = "",
+    *,
+    fine_tuned_from: int | None = None,
 ) -> Figure:
     """Draws accuracy and loss of training and validation over the epochs.
 
@@ -46,6 +50,7 @@ def plot_curves(
         best_epoch: The epoch whose weights were kept, counted from 1; it is marked
             by a line and its validation values are written above the panels.
         title: What was trained.
+        fine_tuned_from: The epoch with which the second phase begins, which is shaded.
     """
     width, height, left, top = 3.85, 2.6, 0.65, 1.25  # inches, of a panel
     figure = _canvas(2 * (left + width) + _MARGIN, top + height + 0.65, title)
@@ -58,6 +63,9 @@ def plot_curves(
         _draw_curves(axes, history.get(name, ()), validation)
         if best_epoch is not None:
             _mark_best(axes, best_epoch, validation, style)
+        if fine_tuned_from is not None:
+            end = axes.get_xlim()[1]
+            axes.axvspan(fine_tuned_from - 0.5, end, color=_SHADE, zorder=0, label="Fine-tuning")
     accuracy, loss = figure.axes
     _set_percent_axis(accuracy)
     loss.yaxis.set_major_formatter("{x:.5g}")  # short, whether it is tiny or has diverged

@@ -93,6 +93,12 @@ class History:
         """The best value of the monitor; None before the first epoch."""
         return self.epochs[self.monitor][self.best_epoch - 1] if self.best_epoch else None
 
+    @property
+    def second_phase(self) -> int | None:
+        """The epoch with which another phase begins, counted from 1; None where there is one."""
+        later = [epoch for epoch, phase in enumerate(self.phases, 1) if phase != self.phases[0]]
+        return later[0] if later else None
+
     def with_epoch(self, phase: str, values: Mapping[str, float], best_epoch: int) -> "History":
         """Returns the history with one more epoch."""
         return replace(

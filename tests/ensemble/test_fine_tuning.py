@@ -152,6 +152,7 @@ def test_the_second_phase_follows_the_first(make_config: MakeConfig):
 
     epochs = result.history.epochs
     assert result.history.phases == ("head",) * 3 + ("fine-tuning",) * 2
+    assert result.history.second_phase == 4
     assert epochs["learning_rate"] == pytest.approx([1e-3] * 3 + [1e-4] * 2)
     assert result.history.best_epoch == int(np.argmax(epochs["val_accuracy"])) + 1
     assert epochs["val_loss"][3] < 0.3  # a head that starts anew is at 0.69

@@ -80,6 +80,7 @@ def grid_of(axes, num_classes: int) -> list[list[str]]:
 FIGURES = {
     "curves of 1 epoch": lambda: plot_curves(make_history(1), 1, "run"),
     "curves of 50 epochs": lambda: plot_curves(make_history(50), 43, "run"),
+    "curves of two phases": lambda: plot_curves(make_history(20), 17, "run", fine_tuned_from=12),
     "curves without validation": lambda: plot_curves({"loss": [1.0, 0.5]}, None, "run"),
     "curves that diverged": lambda: plot_curves({"loss": [1.0, 3e7], "val_loss": [1, np.nan]}, 1),
     "no curves": lambda: plot_curves({}),
