@@ -14,10 +14,11 @@ from ensemble.face_search import FaceSearch
 from ensemble.faces.registry import Box, Face
 from ensemble.model import build_model
 from ensemble.prediction import Faces, Predictor
-from ensemble.serving import Limits, build_app
 
 pytest.importorskip("httpx2", reason="the test client of Starlette needs it")
 TestClient = pytest.importorskip("starlette.testclient").TestClient
+
+from ensemble.serving import Limits, build_app  # noqa: E402
 
 LIMITS = Limits(upload_bytes=100_000, upload_seconds=5, answer_seconds=20, requests=8)
 
