@@ -73,7 +73,7 @@ def _classes(config: ExperimentConfig, report: Report) -> str:
 
 
 def _figures(report: Report) -> str:
-    metrics = report.metrics
+    metrics, accuracy = report.metrics, report.intervals.accuracy
     rows = [
         ["all classes", f"{metrics.accuracy:.1%}", f"{metrics.macro.f1:.3f}", str(metrics.images)],
         *(
@@ -82,7 +82,11 @@ def _figures(report: Report) -> str:
         ),
     ]
     lines = table(["", "Recognised", "F1", "Images"], rows)
-    text = f"On validation images, which chose the epoch; `report.md` holds more.\n\n{lines}"
+    text = (
+        f"On validation images, which chose the epoch; `report.md` holds more.\n\n{lines}\n\n"
+        f"The 95 % interval of the whole is {accuracy.low:.1%} to {accuracy.high:.1%}."
+    )
+    text += "".join(f" {escape(warning)}" for warning in report.warnings)
     if metrics.baseline:
         text += (
             f"\n\nAlways answering {escape(metrics.baseline.name)} would recognise "

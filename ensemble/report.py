@@ -6,14 +6,18 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from ensemble.datasets.registry import Problem
+from ensemble.intervals import LEVEL, NO_GAIN, Interval, ScoreIntervals, compare, score_intervals
 from ensemble.markdown import escape as _escape
 from ensemble.markdown import table as _table
 from ensemble.metrics import ClassScores, Metrics, Scores
+
+FEW_IMAGES = 30  # of a class; with fewer, its figures are warned of
 
 _MISTAKES = 10  # shown in Markdown; all of them are in the predictions
 _PROBLEMS = 20  # shown in Markdown; all of them are in the JSON
@@ -88,6 +92,38 @@ class Report:
                 f"probabilities and classes are of {shapes}."
             )
 
+    @cached_property
+    def intervals(self) -> ScoreIntervals:
+        """95 % intervals of the figures, by bootstrap over the images."""
+        return score_intervals(self.metrics.confusion)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader must know before trusting the figures: one sentence each."""
+        few = [
+            f"{scores.name} ({scores.support:,})"
+            for scores in self.metrics.per_class
+            if scores.support < FEW_IMAGES
+        ]
+        lines = []
+        if few:
+            lines.append(
+                f"Fewer than {FEW_IMAGES} images were judged of {', '.join(few)}; figures of "
+                "so few say little."
+            )
+        baseline = self.metrics.baseline
+        if baseline:
+            majority = np.full_like(self.labels, list(self.classes).index(baseline.name))
+            gain = compare(self.labels, majority, self.predicted).accuracy
+            if gain.value <= 0:
+                lines.append(f"The model does no better than always answering {baseline.name}.")
+            elif gain.verdict == NO_GAIN:
+                lines.append(
+                    f"There is {NO_GAIN} in accuracy over always answering {baseline.name}: the "
+                    "95 % interval of the difference holds 0."
+                )
+        return lines
+
     @property
     def predicted(self) -> np.ndarray:
         """Most probable classes as indices into `classes`, shape `(n,)`."""
@@ -106,7 +142,7 @@ class Report:
 
     def summary(self) -> str:
         """Returns the few lines that a reader wants first."""
-        return "\n".join(_summary_lines(self.subject, self.metrics))
+        return "\n".join(_summary_lines(self))
 
     def as_json(self) -> str:
         """Returns everything but the answers to single images, as JSON."""
@@ -114,6 +150,8 @@ class Report:
             "subject": self.subject,
             "classes": list(self.classes),
             "metrics": self.metrics.to_dict(),
+            "intervals": {"level": LEVEL, **asdict(self.intervals)},
+            "warnings": self.warnings,
             "training": self.training.to_dict() if self.training else None,
             "facts": dict(self.facts),
             "problems": [asdict(problem) for problem in self.problems],
@@ -127,8 +165,8 @@ class Report:
             pictures: Names of picture files that will lie beside it.
         """
         sections = [
-            _headline(self.subject, self.metrics),
-            _class_section(self.metrics),
+            _headline(self),
+            _class_section(self.metrics, self.intervals),
             _confusion_section(self.metrics, self.classes),
             _mistake_section(self),
             _training_section(self.training),
@@ -163,40 +201,58 @@ class Report:
         )
 
 
-def _summary_lines(subject: str, metrics: Metrics) -> list[str]:
+def _summary_lines(report: Report) -> list[str]:
+    metrics, intervals = report.metrics, report.intervals
     baseline = metrics.baseline
-    accuracy = f"  accuracy       {metrics.accuracy:7.2%}"
-    macro_f1 = f"  macro-F1       {metrics.macro.f1:7.3f}"
+    accuracy = f"  accuracy       {metrics.accuracy:7.2%}  {_percents(intervals.accuracy)}"
+    macro_f1 = f"  macro-F1       {metrics.macro.f1:7.3f}  {_shares(intervals.macro_f1)}"
     if baseline:
         accuracy += f"  (always {baseline.name}: {baseline.accuracy:.2%})"
         macro_f1 += f"  (always {baseline.name}: {baseline.macro_f1:.3f})"
     weakest = _weakest(metrics)
-    lines = [
-        f"{subject}: {_plural(metrics.images, 'image')}",
+    scores = metrics.per_class[weakest]
+    return [
+        f"{report.subject}: {_plural(metrics.images, 'image')}; 95 % intervals in brackets",
         accuracy,
         macro_f1,
-        f"  weakest class  {weakest.name}: F1 {weakest.f1:.3f}, "
-        f"recall {weakest.recall:.1%} of {_plural(weakest.support, 'image')}",
+        f"  weakest class  {scores.name}: F1 {scores.f1:.3f} "
+        f"{_shares(intervals.class_f1[weakest])}, "
+        f"recall {scores.recall:.1%} of {_plural(scores.support, 'image')}",
+        *(f"  {warning}" for warning in report.warnings),
     ]
-    if baseline and metrics.accuracy <= baseline.accuracy:
-        lines.append(f"  The model does no better than always answering {baseline.name}.")
-    return lines
 
 
-def _weakest(metrics: Metrics) -> ClassScores:
-    """Returns the class of lowest F1 among those that have images."""
-    return min((scores for scores in metrics.per_class if scores.support), key=lambda s: s.f1)
+def _weakest(metrics: Metrics) -> int:
+    """Returns the place of the class of lowest F1 among those that have images."""
+    present = [place for place, scores in enumerate(metrics.per_class) if scores.support]
+    return min(present, key=lambda place: metrics.per_class[place].f1)
 
 
-def _headline(subject: str, metrics: Metrics) -> str:
-    baseline = metrics.baseline
+def _percents(interval: Interval) -> str:
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _shares(interval: Interval) -> str:
+    return f"[{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def _headline(report: Report) -> str:
+    metrics, intervals, baseline = report.metrics, report.intervals, report.metrics.baseline
     rows = [
-        ["Accuracy", f"{metrics.accuracy:.2%}"],
-        ["Balanced accuracy", f"{metrics.balanced_accuracy:.2%}"],
-        ["Macro-F1", f"{metrics.macro.f1:.3f}"],
+        ["Accuracy", f"{metrics.accuracy:.2%}", _percents(intervals.accuracy)],
+        [
+            "Balanced accuracy",
+            f"{metrics.balanced_accuracy:.2%}",
+            _percents(intervals.balanced_accuracy),
+        ],
+        ["Macro-F1", f"{metrics.macro.f1:.3f}", _shares(intervals.macro_f1)],
     ]
-    header = ["", "Model"]
-    text = f"Measured on {_plural(metrics.images, 'image')}."
+    header = ["", "Model", "95 % interval"]
+    text = (
+        f"Measured on {_plural(metrics.images, 'image')}. Intervals are by bootstrap over these "
+        "images: they tell what other images of the same kind would change, not what another "
+        "seed would."
+    )
     if baseline:
         header.append("Majority class")
         rows[0].append(f"{baseline.accuracy:.2%}")
@@ -210,17 +266,24 @@ def _headline(subject: str, metrics: Metrics) -> str:
         rows.append(["Top-2 accuracy", f"{metrics.top2_accuracy:.2%}"])
     rows.append(["Log loss (nats)", f"{metrics.log_loss:.3f}"])
     padded = [row + [""] * (len(header) - len(row)) for row in rows]
-    return f"# {_escape(subject)}\n\n{text}\n\n{_table(header, padded)}"
+    warnings = "".join(f"\n\n> **Warning.** {_escape(line)}" for line in report.warnings)
+    return f"# {_escape(report.subject)}\n\n{text}{warnings}\n\n{_table(header, padded)}"
 
 
-def _class_section(metrics: Metrics) -> str:
+def _class_section(metrics: Metrics, intervals: ScoreIntervals) -> str:
     rows = [
-        [_escape(scores.name), *_rates(scores), f"{scores.support:,}"]
-        for scores in metrics.per_class
+        [_escape(scores.name), *_rates(scores), _shares(interval), f"{scores.support:,}"]
+        for scores, interval in zip(metrics.per_class, intervals.class_f1, strict=True)
     ]
-    rows.append(["*macro average*", *_rates(metrics.macro), f"{metrics.images:,}"])
-    rows.append(["*weighted average*", *_rates(metrics.weighted), f"{metrics.images:,}"])
-    table = _table(["Class", "Precision", "Recall", "F1", "Images"], rows)
+    averages = (
+        ("*macro average*", metrics.macro, _shares(intervals.macro_f1)),
+        ("*weighted average*", metrics.weighted, ""),
+    )
+    rows += [
+        [name, *_rates(scores), interval, f"{metrics.images:,}"]
+        for name, scores, interval in averages
+    ]
+    table = _table(["Class", "Precision", "Recall", "F1", "95 % of F1", "Images"], rows)
     absent = [_escape(scores.name) for scores in metrics.per_class if not scores.support]
     note = f"\n\nWithout images, yet part of the macro average: {', '.join(absent)}."
     return f"## Classes\n\n{table}{note if absent else ''}"

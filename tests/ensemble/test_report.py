@@ -84,10 +84,13 @@ def test_json_has_no_nan():
 def test_headline_stands_beside_the_majority_class(report):
     rows, metrics = markdown_rows(report.as_markdown()), report.metrics
 
-    assert rows[""] == ["Model", "Majority class"]
-    assert rows["Accuracy"] == [f"{metrics.accuracy:.2%}", f"{metrics.baseline.accuracy:.2%}"]
-    assert rows["Balanced accuracy"] == [f"{metrics.balanced_accuracy:.2%}", "33.33%"]
-    assert rows["Macro-F1"] == [f"{metrics.macro.f1:.3f}", f"{metrics.baseline.macro_f1:.3f}"]
+    assert rows[""] == ["Model", "95 % interval", "Majority class"]
+    for name, figure, baseline in (
+        ("Accuracy", f"{metrics.accuracy:.2%}", f"{metrics.baseline.accuracy:.2%}"),
+        ("Balanced accuracy", f"{metrics.balanced_accuracy:.2%}", "33.33%"),
+        ("Macro-F1", f"{metrics.macro.f1:.3f}", f"{metrics.baseline.macro_f1:.3f}"),
+    ):
+        assert [rows[name][0], rows[name][2]] == [figure, baseline]
     assert rows["Top-2 accuracy"][0] == f"{metrics.top2_accuracy:.2%}"
     assert rows["Log loss (nats)"][0] == f"{metrics.log_loss:.3f}"
 
@@ -96,6 +99,9 @@ def test_markdown_holds_scores_of_classes_and_their_averages(report):
     text = report.as_markdown()
     section = text[text.index("## Classes") : text.index("## Confusion")]
     rows = markdown_rows(section)
+    intervals = {name: cells.pop(3) for name, cells in rows.items()}
+    for name, interval in zip(CLASSES, report.intervals.class_f1, strict=True):
+        assert intervals[name] == f"[{interval.low:.3f}, {interval.high:.3f}]"
     scores = np.transpose(precision_recall_fscore_support(report.labels, report.predicted))
 
     for name, expected in zip(CLASSES, scores, strict=True):
@@ -227,6 +233,45 @@ def test_worst_are_the_most_confident_mistakes(report):
     assert report.worst(0) == []
 
 
+def test_every_form_tells_the_intervals(report):
+    interval = report.intervals.accuracy
+    told = json.loads(report.as_json())["intervals"]
+
+    assert interval.low < report.metrics.accuracy < interval.high
+    assert told["level"] == 0.95
+    assert told["accuracy"] == {"low": interval.low, "high": interval.high}
+    assert len(told["class_f1"]) == len(CLASSES)
+    brackets = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    assert brackets in report.summary().splitlines()[1]
+    assert markdown_rows(report.as_markdown())["Accuracy"][1] == brackets
+
+
+def test_a_class_of_fewer_than_30_images_is_warned_of_in_every_form():
+    labels = [0] * 30 + [1] * 29 + [2] * 40
+    report = make_report(labels, np.eye(3)[labels])
+
+    (warning,) = report.warnings
+    assert "Fewer than 30 images" in warning
+    assert "happy (29)" in warning
+    assert "neutral" not in warning
+    assert warning in report.summary()
+    assert warning in report.as_markdown()
+    assert json.loads(report.as_json())["warnings"] == [warning]
+
+
+def test_enough_images_and_a_clear_gain_give_no_warning(report):
+    assert report.warnings == []
+    assert "Warning" not in report.as_markdown()
+
+
+def test_a_gain_over_the_majority_that_may_be_chance_is_no_proven_gain():
+    labels = [1] * 60 + [0] * 30 + [2] * 30
+    answers = [1] * 59 + [0] + [0] * 3 + [1] * 27 + [1] * 30  # 3 more right, 1 more wrong
+    (warning,) = make_report(labels, np.eye(3)[answers]).warnings
+
+    assert "no proven gain in accuracy over always answering happy" in warning
+
+
 def test_a_perfect_model_has_no_worst():
     assert make_report([0, 1, 2], np.eye(3)).worst(24) == []
 
@@ -236,7 +281,7 @@ def test_summary_tells_accuracy_baseline_macro_f1_and_the_weakest_class(report):
     weakest = min(metrics.per_class, key=lambda scores: scores.f1)
     first, accuracy, macro_f1, last = report.summary().splitlines()
 
-    assert first == "three_class on validation: 300 images"
+    assert first.startswith("three_class on validation: 300 images")
     assert f"{metrics.accuracy:.2%}" in accuracy
     assert f"always happy: {metrics.baseline.accuracy:.2%}" in accuracy
     assert f"{metrics.macro.f1:.3f}" in macro_f1
@@ -261,7 +306,7 @@ def test_report_without_a_baseline_claims_none():
     report = Report("run", metrics, ["a", "b"], ["0.png", "1.png"], labels, probabilities)
 
     assert "always" not in report.summary()
-    assert markdown_rows(report.as_markdown())["Accuracy"] == ["100.00%"]
+    assert markdown_rows(report.as_markdown())["Accuracy"] == ["100.00%", "[100.0, 100.0]"]
     assert json.loads(report.as_json())["metrics"]["baseline"] is None
 
 
