@@ -10,7 +10,7 @@ and Ito (Color Universal Design, 2008), which colour-blind readers tell apart.
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,21 +18,26 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.textpath import text_to_path
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 MOST_ERRORS = 24  # pictures in `plot_errors`
 MOST_IMAGES = 10  # pictures of one class in `plot_contact_sheet`
+MOST_HISTORIES = 21  # settings in `plot_histories`
 
 _DPI = 150
 _INK, _FAINT, _RULE, _SHADE = "#222222", "#767676", "#E4E4E4", "#F1F1F1"
 _TRAINING, _VALIDATION = "#0072B2", "#D55E00"  # blue, vermilion
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)))  # one for each round of the colours
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#56B4E9", "#0072B2", "#003A5D"])
 _DARK = 0.55  # shades above it carry white text
 _FONT = "DejaVu Sans"  # comes with Matplotlib
 _TITLE, _HEADING, _TEXT = 12, 10, 8.5  # points
 _MARGIN, _TITLE_HEIGHT, _GAP, _LINE = 0.25, 0.4, 0.12, 0.15  # inches
 _LONGEST_NAME = 28  # characters of a class name
+_LONGEST_SETTING = 56  # and of a setting
 
 
 def plot_curves(
@@ -171,6 +176,89 @@ def plot_contact_sheet(
     return figure
 
 
+def plot_histories(
+    histories: Mapping[str, Mapping[str, Sequence[float]]], title: str = ""
+) -> Figure:
+    """Draws the epochs of several trainings into the same panels, a line for each of them.
+
+    Accuracy is above, loss below, training at the left, validation at the right,
+    on common scales, so that a line can be followed from one panel to the next.
+
+    Args:
+        histories: Name of a setting to a history as in `plot_curves`; the first 21 are drawn.
+        title: What was trained.
+    """
+    width, height, left, top, apart = 3.6, 2.3, 0.65, 0.95, 0.85  # inches
+    names = [_shorten(name, _LONGEST_SETTING) for name in list(histories)[:MOST_HISTORIES]]
+    aside = _width(names) + 0.75
+    rows = max(2 * height + apart, (_LINE + 0.03) * len(names))
+    figure = _canvas(2 * (left + width) + aside + _MARGIN, top + rows + 0.65, title)
+    for row, (name, heading) in enumerate((("accuracy", "accuracy"), ("loss", "loss"))):
+        panels = []
+        for column, (prefix, part) in enumerate((("", "Training"), ("val_", "Validation"))):
+            place = left + column * (left + width), top + row * (height + apart)
+            axes = _place(figure, *place, width, height)
+            axes.set_title(f"{part} {heading}", loc="left", **_letters(_HEADING))
+            _draw_lines(axes, [history.get(prefix + name, ()) for history in histories.values()])
+            panels.append(axes)
+        limits = [limit for axes in panels for limit in axes.get_ylim()]
+        for axes in panels:
+            axes.set_ylim(min(limits), max(limits))
+            if name == "accuracy":
+                _set_percent_axis(axes)
+            else:
+                axes.yaxis.set_major_formatter("{x:.5g}")
+    _add_key(figure, names, 2 * (left + width) + 0.2, top)
+    return figure
+
+
+def plot_tradeoff(
+    names: Sequence[str],
+    groups: Sequence[int],
+    scores: Mapping[str, Sequence[tuple[float, float, float]]],
+    costs: Mapping[str, Sequence[float]],
+    title: str = "",
+) -> Figure:
+    """Draws how good models are against what they cost, each with its interval.
+
+    Args:
+        names: Of the models; a number stands for each in the panels.
+        groups: The number of branches of each, which has a colour.
+        scores: Heading such as "Accuracy" to value, lower and upper end, each in 0..1; a row
+            of panels each.
+        costs: Heading such as "Parameters (millions)" to values above 0, on a logarithmic
+            scale; a column of panels each.
+        title: What was judged on what.
+    """
+    width, height, left, top, apart = 3.2, 2.6, 0.7, 0.95, 0.75  # inches
+    shown = (_shorten(name, _LONGEST_SETTING) for name in names)
+    entries = [f"{number}  {name}" for number, name in enumerate(shown, start=1)]
+    aside = max(_width(entries), 1.2) + 0.35
+    rows = len(scores) * (height + apart) - apart
+    rows = max(rows, (_LINE + 0.03) * (len(entries) + len(set(groups)) + 1))
+    figure = _canvas(len(costs) * (left + width) + aside + _MARGIN, top + rows + 0.65, title)
+    for row, (score, values) in enumerate(scores.items()):
+        for column, (cost, amounts) in enumerate(costs.items()):
+            place = left + column * (left + width), top + row * (height + apart)
+            axes = _place(figure, *place, width, height)
+            _draw_points(axes, amounts, values, groups)
+            axes.set_title(score, loc="left", **_letters(_HEADING))
+            axes.set_xlabel(cost, **_letters())
+    x, y = len(costs) * (left + width) + 0.2, top
+    full_width, full_height = figure.get_size_inches()
+    for group in sorted(set(groups)):
+        colour = _COLOURS[(group - 1) % len(_COLOURS)]
+        text = f"{group} branch" if group == 1 else f"{group} branches"
+        style = _letters() | {"color": colour, "fontweight": "bold"}
+        figure.text(x / full_width, 1 - y / full_height, text, va="top", **style)
+        y += _LINE + 0.03
+    for entry, group in zip(entries, groups, strict=True):
+        y += _LINE + 0.03
+        style = _letters() | {"color": _COLOURS[(group - 1) % len(_COLOURS)]}
+        figure.text(x / full_width, 1 - y / full_height, entry, va="top", parse_math=False, **style)
+    return figure
+
+
 def png(figure: Figure) -> bytes:
     """Returns a figure as the bytes of a PNG file, 150 pixels to the inch."""
     file = io.BytesIO()
@@ -266,22 +354,93 @@ def _draw_curves(axes: Axes, training: Sequence[float], validation: Sequence[flo
             axes.plot(
                 steps, values, color=colour, label=label, marker=marker, markersize=3.5, lw=1.6
             )
+    _set_epochs(axes, epochs)
+
+
+def _draw_lines(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
+    """Draws a line for each curve, told apart by colour and then by dashes."""
+    epochs = max([1, *map(len, curves)])
+    for index, values in enumerate(curves[:MOST_HISTORIES]):
+        colour, dashes = _line_style(index)
+        marker = "o" if len(values) == 1 else ""
+        steps = range(1, len(values) + 1)
+        axes.plot(steps, values, color=colour, ls=dashes, lw=1.4, marker=marker, markersize=3.5)
+    _set_epochs(axes, epochs)
+
+
+def _draw_points(
+    axes: Axes,
+    amounts: Sequence[float],
+    values: Sequence[tuple[float, float, float]],
+    groups: Sequence[int],
+) -> None:
+    for turn, index in enumerate(np.argsort(amounts, kind="stable")):
+        amount, (value, low, high) = amounts[index], values[index]
+        colour = _COLOURS[(groups[index] - 1) % len(_COLOURS)]
+        axes.plot([amount, amount], [low, high], color=colour, lw=1.1, alpha=0.55)
+        axes.plot(amount, value, "o", color=colour, markersize=4.5, markeredgecolor="white")
+        above = turn % 2 == 0  # at the other end in turns, as neighbours would cover each other
+        axes.annotate(
+            str(index + 1),
+            (amount, high if above else low),
+            (0, 2 if above else -2),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+            **_letters(7, colour),
+        )
+    axes.margins(y=0.08)
+    axes.set_xscale("log")
+    axes.set_xlim(0.8 * min(amounts), 1.25 * max(amounts))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter("{x:.2f}")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    axes.set_ylim(*_at_least_apart(*axes.get_ylim(), 0.07))
+    _set_rules(axes, "both")
+
+
+def _set_epochs(axes: Axes, epochs: int) -> None:
+    """Labels epochs in whole numbers."""
     room = 0.5 if epochs == 1 else min(0.9, 0.03 * (epochs - 1))
     axes.set_xlim(1 - room, epochs + room)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axes.set_xlabel("Epoch", **_letters())
-    axes.grid(axis="y", color=_RULE, linewidth=0.6)
+    _set_rules(axes, "y")
+
+
+def _set_rules(axes: Axes, axis: Literal["y", "both"]) -> None:
+    axes.grid(axis=axis, color=_RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _line_style(index: int) -> tuple[str, Any]:
+    return _COLOURS[index % len(_COLOURS)], _DASHES[index // len(_COLOURS) % len(_DASHES)]
+
+
+def _add_key(figure: Figure, names: Sequence[str], x: float, y: float) -> None:
+    """Names lines beside the panels, in inches from the figure's upper left corner."""
+    width, height = figure.get_size_inches()
+    for index, name in enumerate(names):
+        colour, dashes = _line_style(index)
+        level = 1 - (y + (index + 0.5) * (_LINE + 0.03)) / height
+        ends = [x / width, (x + 0.35) / width]
+        figure.add_artist(Line2D(ends, [level, level], color=colour, ls=dashes, lw=1.6))
+        figure.text((x + 0.45) / width, level, name, va="center", parse_math=False, **_letters())
+
+
 def _set_percent_axis(axes: Axes) -> None:
     """Labels a share in whole percents, over 10 of them at least."""
-    low, high = axes.get_ylim()
-    room = max(0.0, 0.1 - (high - low)) / 2
-    axes.set_ylim(low - room, high + room)
+    axes.set_ylim(*_at_least_apart(*axes.get_ylim(), 0.1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+
+
+def _at_least_apart(low: float, high: float, least: float) -> tuple[float, float]:
+    room = max(0.0, least - (high - low)) / 2
+    return low - room, high + room
 
 
 def _mark_best(axes: Axes, epoch: int, validation: Sequence[float], style: str) -> None:
@@ -357,11 +516,11 @@ def _letters(size: float = _TEXT, color: str = _INK) -> dict[str, Any]:
     return {"fontsize": size, "color": color, "fontfamily": _FONT}
 
 
-def _shorten(name: str) -> str:
+def _shorten(name: str, longest: int = _LONGEST_NAME) -> str:
     """Cuts a long name in its middle, since names of a kind differ at an end."""
-    if len(name) <= _LONGEST_NAME:
+    if len(name) <= longest:
         return name
-    half = _LONGEST_NAME // 2
+    half = longest // 2
     return f"{name[:half].rstrip()}…{name[1 - half :].lstrip()}"
 
 

@@ -16,7 +16,15 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from ensemble import plots
-from ensemble.plots import plot_confusion, plot_contact_sheet, plot_curves, plot_errors, png
+from ensemble.plots import (
+    plot_confusion,
+    plot_contact_sheet,
+    plot_curves,
+    plot_errors,
+    plot_histories,
+    plot_tradeoff,
+    png,
+)
 
 EMOTIONS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
 LONG = [f"a name that is much too long for a cell {index}" for index in range(20)]
@@ -295,3 +303,41 @@ def test_pyplot_is_never_imported():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_each_history_is_a_line_of_its_own_in_all_four_panels():
+    histories = {f"setting {number}": make_history(number + 3) for number in range(15)}
+
+    figure = plot_histories(histories, "Fifteen settings")
+
+    names = ["accuracy", "val_accuracy", "loss", "val_loss"]
+    assert len(figure.axes) == 4
+    for axes, name in zip(figure.axes, names, strict=True):
+        for line, history in zip(axes.get_lines(), histories.values(), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), history[name])
+    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
+    dashes = {str(line._dash_pattern) for line in figure.axes[0].get_lines()}
+    assert len(looks) >= 14
+    assert len(dashes) == 3
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert {*histories} <= {text.get_text() for text in figure.texts}
+
+
+def test_a_tradeoff_shows_each_model_at_its_cost_with_its_interval():
+    scores = {"Accuracy": [(0.7, 0.65, 0.74), (0.8, 0.77, 0.83)]}
+    costs = {"Parameters": [20.0, 10.0], "Time": [3.0, 4.0]}
+
+    figure = plot_tradeoff(["one", "two"], [1, 2], scores, costs, "Two models")
+
+    assert len(figure.axes) == 2
+    for axes, amounts in zip(figure.axes, costs.values(), strict=True):
+        drawn = {(*line.get_xdata(), *line.get_ydata()) for line in axes.get_lines()}
+        assert drawn == {
+            shape
+            for amount, (value, low, high) in zip(amounts, scores["Accuracy"], strict=True)
+            for shape in ((amount, amount, low, high), (amount, value))
+        }
+        ends = {text.get_text(): text.xy for text in axes.texts}
+        assert ends["1"] in {(amounts[0], 0.65), (amounts[0], 0.74)}
+        assert ends["2"] in {(amounts[1], 0.77), (amounts[1], 0.83)}
+    assert {"1  one", "2  two", "1 branch", "2 branches"} <= {t.get_text() for t in figure.texts}
