@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "classify photos and videos with a trained model",
     "serve": "try a trained model in the browser, or ask it by HTTP",
     "export": "write a run's model for another runtime",
+    "compare": "compare runs and trials, image by image",
     "branches": "list the branches",
     "extract": "store the features of a training ahead of it",
     "cache": "list, verify or prune stored features",
