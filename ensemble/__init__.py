@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ensemble.experiment import FitResult, fit
     from ensemble.exporting import export_model, export_run
     from ensemble.features import FrozenBranch
+    from ensemble.fusing import fuse_models, fuse_runs
     from ensemble.model import (
         MultiBranchModel,
         build_classifier,
@@ -51,6 +52,8 @@ _HOME = {
     "export_run": "ensemble.exporting",
     "fill_store": "ensemble.preparation",
     "fit": "ensemble.experiment",
+    "fuse_models": "ensemble.fusing",
+    "fuse_runs": "ensemble.fusing",
     "load_dataset": "ensemble.datasets.loading",
     "load_exported": "ensemble.runtimes",
     "train_model": "ensemble.training",
@@ -78,6 +81,8 @@ __all__ = [
     "export_run",
     "fill_store",
     "fit",
+    "fuse_models",
+    "fuse_runs",
     "load_dataset",
     "load_exported",
     "train_model",

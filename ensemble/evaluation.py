@@ -112,7 +112,7 @@ def evaluate_run(
         ensemble.classes,
         inspection.readable,
         predict_split(ensemble, inspection.readable, flip=flip),
-        training_counts=_training_counts(run, ensemble.classes),
+        training_counts=training_counts(run, ensemble.classes),
         facts={"Answers": "mean over each image and its mirror image"} if flip else None,
         problems=inspection.problems,
     )
@@ -177,6 +177,22 @@ def write_report(
     run.write(f"{folder}/report.md", report.as_markdown(shown))
 
 
+def training_counts(run: Run, classes: Sequence[str]) -> list[int]:
+    """Returns the number of training images of each class.
+
+    Raises:
+        RunError: If the run's split cannot be read.
+    """
+    path = run.folder / "split.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [row["label"] for row in csv.DictReader(file) if row["split"] == "train"]
+    except (OSError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}).") from error
+    counts = Counter(rows)
+    return [counts[name] for name in classes]
+
+
 def _part_of(dataset: Dataset, part: str) -> Split:
     if part == "all":
         raise DataError("A run's own data has train, validation and test images. Choose one split.")
@@ -188,14 +204,3 @@ def _part_of(dataset: Dataset, part: str) -> Split:
 
 def _best_part(labelled: Labelled) -> str:
     return next((part for part in ("test", "validation") if part in labelled.parts), "all")
-
-
-def _training_counts(run: Run, classes: Sequence[str]) -> list[int]:
-    path = run.folder / "split.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [row["label"] for row in csv.DictReader(file) if row["split"] == "train"]
-    except (OSError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error}).") from error
-    counts = Counter(rows)
-    return [counts[name] for name in classes]

@@ -77,3 +77,32 @@ def overlaps(cells: int, new: int) -> np.ndarray:
     low = np.maximum(edges[:-1], np.arange(new)[:, None])
     high = np.minimum(edges[1:], np.arange(new)[:, None] + 1)
     return np.clip(high - low, 0, None)
+
+
+@keras.saving.register_keras_serializable(package="ensemble")
+class MeanLogits(keras.layers.Layer):
+    """Logits whose softmax is the weighted mean of several models' probabilities.
+
+    They are the logarithm of that mean. A list of maps of shape
+    `(batch, num_classes)` in, one such map out. Computes in float32 whatever
+    the global policy is.
+
+    Args:
+        weights: One for each model, at least 0, which sum to 1.
+    """
+
+    def __init__(self, weights: Sequence[float], **kwargs: Any) -> None:
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.mixture = tuple(float(weight) for weight in weights)
+
+    def call(self, probabilities: Sequence[KerasTensor]) -> KerasTensor:
+        parts = [weight * part for weight, part in zip(self.mixture, probabilities, strict=True)]
+        return ops.log(ops.maximum(sum(parts[1:], parts[0]), np.finfo("float32").tiny))
+
+    def compute_output_shape(
+        self, input_shape: Sequence[tuple[int | None, ...]]
+    ) -> tuple[int | None, ...]:
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "weights": list(self.mixture)}
