@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.errors import DataError
-from ensemble.recorded_answers import Answers, arrange_alike
 from ensemble.candidates import Candidate
 from ensemble.intervals import Comparison, ScoreIntervals, compare, score_intervals
 from ensemble.metrics import Metrics, measure
+from ensemble.recorded_answers import Answers, arrange_alike
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ import numpy as np
 from branches.builder import freeze
 from branches.checksums import architecture_checksum, weights_checksum
 from configs.errors import RunError
-from ensemble.answers import Answers, read_answers
 from ensemble.candidates import FUSION_FILE
 from ensemble.datasets.loading import Dataset, Split
 from ensemble.environment import describe_environment
@@ -24,6 +23,7 @@ from ensemble.layers import ClassProbabilities, MeanLogits
 from ensemble.model import MultiBranchModel, compose
 from ensemble.pipeline import inspect
 from ensemble.preparation import read_dataset
+from ensemble.recorded_answers import Answers, read_answers
 from ensemble.report import Report
 from ensemble.run import Run
 

@@ -176,14 +176,15 @@ def compare(
         return accuracy, balanced, f1.mean(axis=1)
 
     spreads = _join(gain(draw) for draw in _resample(counts, resamples, seed))
-    differences = [
+    accuracy, balanced, macro_f1 = (
         Difference(float(value[0]), _interval(spread))
         for value, spread in zip(gain(counts[None]), spreads, strict=True)
-    ]
+    )
     right = answers[1:] == answers[0]
     only_first = int(np.sum(right[0] & ~right[1]))
     only_second = int(np.sum(right[1] & ~right[0]))
-    return Comparison(answers.shape[1], *differences, mcnemar=mcnemar_test(only_first, only_second))
+    mcnemar = mcnemar_test(only_first, only_second)
+    return Comparison(answers.shape[1], accuracy, balanced, macro_f1, mcnemar)
 
 
 def mcnemar_test(only_first: int, only_second: int) -> McNemar:
