@@ -272,6 +272,12 @@ class DataConfig(Settings):
         description="share drawn for validation, by class, where the data has no split",
         **flag("validation-fraction"),
     )
+    duplicates: Literal["warn", "drop", "error"] = Field(
+        "warn",
+        description="what becomes of training images that stand in validation or test too, as "
+        "they are, mirrored or nearly; drop: they are not learned from",
+        **flag("duplicates"),
+    )
     faces: FaceConfig = FaceConfig()
     augment: AugmentConfig = AugmentConfig()
     views: int = Field(

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs.errors import RunError
-from configs.schema import ExperimentConfig
+from configs.schema import DataConfig, ExperimentConfig
 from ensemble.card import write_card
 from ensemble.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from ensemble.cluster import distribute, notice_loss
@@ -20,6 +20,7 @@ from ensemble.datasets.loading import Dataset, Split
 from ensemble.distribution import Distribution
 from ensemble.environment import describe_environment
 from ensemble.evaluation import judge, write_report
+from ensemble.leaks import REPEAT_COLUMNS, repeat_rows
 from ensemble.model import MultiBranchModel, compose, feature_shapes
 from ensemble.phases import make_classifier, train_phases
 from ensemble.pipeline import read_image
@@ -32,6 +33,7 @@ from ensemble.preparation import (
     read_dataset,
     refuse_unreadable,
     tell_problems,
+    tell_repeats,
     tell_start,
 )
 from ensemble.records import (
@@ -138,7 +140,7 @@ def _fit(
     trackers = make_trackers(config, run) if run.writes else []
     tell_start(config, dataset)
     size = config.data.image_size
-    images = _inspect(run, dataset, size)
+    images = _inspect(run, dataset, config.data)
     if progress is None:
         run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset, images))
         run.write("samples.png", png(_plot_samples(dataset, images.train.readable, size)))
@@ -221,13 +223,16 @@ def _read_record(run: Run, images: Images) -> dict[str, Any]:
     return record
 
 
-def _inspect(run: Run, dataset: Dataset, image_size: int) -> Images:
-    """Lists the images that cannot be used in `bad_images.csv`."""
-    images = inspect_dataset(dataset, image_size)
+def _inspect(run: Run, dataset: Dataset, config: DataConfig) -> Images:
+    """Lists what cannot be used in `bad_images.csv`, and leaks in `duplicates.csv`."""
+    images = inspect_dataset(dataset, config)
     if images.problems:
         rows = ((problem.name, problem.reason) for problem in images.problems)
         path = run.write_table("bad_images.csv", ["path", "reason"], rows)
         tell_problems(images.problems, f"; all are in {path}")
+    if images.repeats:
+        path = run.write_table("duplicates.csv", REPEAT_COLUMNS, repeat_rows(images.repeats))
+        tell_repeats(images, f"; all are in {path}")
     refuse_unreadable(dataset, images)
     return images
 

@@ -27,7 +27,7 @@ from configs.schema import FaceConfig, FaceSetConfig
 from ensemble.datasets.files import is_image, open_files
 from ensemble.datasets.loading import find_source, load_collection
 from ensemble.datasets.registry import SOURCES, Collection, ImageStore, Location, Record
-from ensemble.duplicates import check_hashing, perceptual_hash
+from ensemble.duplicates import perceptual_hash
 from ensemble.face_sheet import draw_sheet
 from ensemble.face_tables import CutFace, Photo, describe, group_photos, table_left_out, table_set
 from ensemble.faces.crops import build_detector, crop_faces
@@ -63,7 +63,6 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
     detector = build_detector(
         settings.faces.detector, settings.faces.model, settings.faces.threshold
     )
-    check_hashing()
     _refuse_output(raw, output)
     collection = read_photos(raw, settings)
     _make_folder(output)

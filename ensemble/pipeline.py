@@ -3,9 +3,10 @@
 import hashlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -13,13 +14,30 @@ import numpy as np
 from configs.errors import DataError
 from ensemble.datasets.loading import Split
 from ensemble.datasets.registry import Problem
+from ensemble.duplicates import hash_greys, shrink
 from ensemble.images import ImageError, decode
 from ensemble.progress import progress_bar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_HASHED = 64  # images hashed at a time
 _AHEAD = 8  # images in work for each thread: enough to hide a slow read, little memory
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells an image from others.
+
+    Args:
+        digest: SHA-256 of its bytes (or pixels).
+        perceptual: Its `duplicates.perceptual_hash`.
+        mirrored: That of its mirror image.
+    """
+
+    digest: bytes
+    perceptual: bytes
+    mirrored: bytes
 
 
 @dataclass(frozen=True)
@@ -28,13 +46,23 @@ class Inspection:
 
     Args:
         readable: The split without the images that cannot be decoded.
-        digests: SHA-256 of each readable image's bytes (or pixels), in order.
+        fingerprints: Those of the readable images, in order.
         problems: The images left out, and why.
     """
 
     readable: Split
-    digests: tuple[bytes, ...]
+    fingerprints: tuple[Fingerprint, ...]
     problems: list[Problem]
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """SHA-256 of each readable image's bytes (or pixels), in order."""
+        return tuple(fingerprint.digest for fingerprint in self.fingerprints)
+
+    def select(self, indices: Sequence[int]) -> "Inspection":
+        """Returns the inspection of these readable images alone, in the order of `indices`."""
+        kept = tuple(self.fingerprints[index] for index in indices)
+        return Inspection(self.readable.select(indices), kept, self.problems)
 
 
 def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> Inspection:
@@ -46,27 +74,33 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
         label: Text of the progress bar.
     """
 
-    def look(index: int) -> bytes | Problem:
+    def look(index: int) -> tuple[bytes, np.ndarray] | Problem:
         name = split.names[index]
         try:
             source = split.images.read(name)
-            decode(source, image_size)
+            pixels = decode(source, image_size)
         except (ImageError, OSError) as error:
             return Problem(name, _reason(error))
         content = source if isinstance(source, bytes) else source.tobytes()
-        return hashlib.sha256(content).digest()
+        return hashlib.sha256(content).digest(), shrink(pixels)
 
-    found: list[bytes | Problem] = []
+    fingerprints: list[Fingerprint] = []
+    kept: list[int] = []
+    problems: list[Problem] = []
+    looks = enumerate(map_ahead(look, range(len(split))))
     with progress_bar(label, len(split)) as bar:
-        for result in map_ahead(look, range(len(split))):
-            found.append(result)
-            bar.update()
-    kept = [index for index, result in enumerate(found) if isinstance(result, bytes)]
-    return Inspection(
-        readable=split.select(kept),
-        digests=tuple(result for result in found if isinstance(result, bytes)),
-        problems=[result for result in found if isinstance(result, Problem)],
-    )
+        while block := list(islice(looks, _HASHED)):
+            seen = [(index, *result) for index, result in block if not isinstance(result, Problem)]
+            problems += [result for _, result in block if isinstance(result, Problem)]
+            kept += [index for index, _, _ in seen]
+            if seen:
+                hashes = hash_greys([grey for _, _, grey in seen])
+                fingerprints += [
+                    Fingerprint(digest, *pair)
+                    for (_, digest, _), pair in zip(seen, hashes, strict=True)
+                ]
+            bar.update(len(block))
+    return Inspection(split.select(kept), tuple(fingerprints), problems)
 
 
 def read_image(split: Split, index: int, image_size: int) -> np.ndarray:

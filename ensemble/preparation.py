@@ -16,6 +16,7 @@ from ensemble.datasets.registry import Location, Problem
 from ensemble.devices import list_devices
 from ensemble.faces.store import face_images
 from ensemble.features import FrozenBranch
+from ensemble.leaks import Repeat, describe_repeats, find_repeats, keep_apart, refuse_repeats
 from ensemble.model import build_extractor
 from ensemble.pipeline import Inspection, inspect
 from ensemble.store import FeatureStore
@@ -33,12 +34,16 @@ class Images:
         validation: What early stopping watches.
         problems: Images and rows that are left out, and why.
         num_classes: Number of classes.
+        repeats: Images that stand in several splits, those dropped included.
+        dropped: How many training images were left out for that.
     """
 
     train: Inspection
     validation: Inspection
     problems: Sequence[Problem]
     num_classes: int
+    repeats: Sequence[Repeat] = ()
+    dropped: int = 0
 
 
 def read_dataset(config: DataConfig, seed: int) -> Dataset:
@@ -121,12 +126,25 @@ def training_views(config: DataConfig, seed: int) -> list[View]:
     ]
 
 
-def inspect_dataset(dataset: Dataset, image_size: int) -> Images:
-    """Reads every image once, so that a bad one is known before the long work begins."""
-    train = inspect(dataset.train, image_size, label="Reading training images")
-    validation = inspect(dataset.validation, image_size, label="Reading validation images")
+def inspect_dataset(dataset: Dataset, config: DataConfig) -> Images:
+    """Reads every image once, so that a bad or a leaked one is known before the long work begins.
+
+    Raises:
+        DataError: If an image stands in several splits, and that is to be an error.
+    """
+    size = config.image_size
+    train = inspect(dataset.train, size, label="Reading training images")
+    validation = inspect(dataset.validation, size, label="Reading validation images")
     problems = [*dataset.problems, *train.problems, *validation.problems]
-    return Images(train, validation, problems, len(dataset.classes))
+    parts = {"train": train, "validation": validation}
+    if dataset.test:
+        parts["test"] = inspect(dataset.test, size, label="Reading test images")
+    repeats = find_repeats(parts)
+    if config.duplicates == "error":
+        refuse_repeats(repeats)
+    kept = keep_apart(train, repeats) if config.duplicates == "drop" else train
+    dropped = len(train.readable) - len(kept.readable)
+    return Images(kept, validation, problems, len(dataset.classes), repeats, dropped)
 
 
 def refuse_unreadable(dataset: Dataset, images: Images) -> None:
@@ -159,6 +177,19 @@ def tell_problems(problems: Sequence[Problem], place: str) -> None:
         )
 
 
+def tell_repeats(images: Images, place: str) -> None:
+    """Tells on the screen which images stand in several splits, and what was done about it."""
+    if images.repeats:
+        log.warning(
+            "%s; %s%s",
+            describe_repeats(images.repeats),
+            f"{images.dropped:,} training images are left out for it"
+            if images.dropped
+            else "figures on them are too high: --duplicates drop leaves them out of training",
+            place,
+        )
+
+
 def fill_store(config: ExperimentConfig) -> str:
     """Extracts the features that a training with these settings would, and stores them.
 
@@ -171,8 +202,9 @@ def fill_store(config: ExperimentConfig) -> str:
     dataset = read_dataset(config.data, config.seed)
     extractor, model = build_frozen(config, dataset)
     tell_start(config, dataset)
-    images = inspect_dataset(dataset, config.data.image_size)
+    images = inspect_dataset(dataset, config.data)
     tell_problems(images.problems, "")
+    tell_repeats(images, "")
     refuse_unreadable(dataset, images)
 
     started = time.perf_counter()

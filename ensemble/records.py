@@ -11,6 +11,7 @@ from branches.checksums import file_checksum, weights_checksum
 from configs.schema import ExperimentConfig, ModelConfig
 from ensemble.datasets.loading import Dataset
 from ensemble.features import FrozenBranch
+from ensemble.leaks import describe_repeats
 from ensemble.model import MultiBranchModel
 from ensemble.pipeline import Inspection
 from ensemble.preparation import Images
@@ -81,6 +82,7 @@ def describe_experiment(
     return {
         "Data": f"{dataset.name}, {len(images.train.readable)} training and "
         f"{len(images.validation.readable)} validation images",
+        **_describe_leaks(images),
         "Image size": f"{config.data.image_size} x {config.data.image_size} pixels",
         "Views": f"{config.data.views} of each training image",
         "Branches": ", ".join(branch.label for branch in model.branches),
@@ -91,6 +93,13 @@ def describe_experiment(
         "Parameters": f"{ensemble.model.count_params():,}, of them {trained:,} trained",
         "Seed": str(config.seed),
     }
+
+
+def _describe_leaks(images: Images) -> dict[str, str]:
+    if not images.repeats:
+        return {}
+    done = f"{images.dropped:,} training images left out" if images.dropped else "all left in"
+    return {"In several splits": f"{describe_repeats(images.repeats)}; {done}"}
 
 
 def _weights_record(source: str, branch: keras.Model) -> dict[str, str]:

@@ -30,6 +30,7 @@ from ensemble.preparation import (
     refuse_unreadable,
     tell_branch,
     tell_problems,
+    tell_repeats,
     tell_start,
     training_views,
 )
@@ -88,8 +89,9 @@ class Stock:
             UserError: If data, weights or the store cannot be used.
         """
         dataset = read_dataset(config.data, config.seed)
-        images = inspect_dataset(dataset, config.data.image_size)
+        images = inspect_dataset(dataset, config.data)
         tell_problems(images.problems, "")
+        tell_repeats(images, "")
         refuse_unreadable(dataset, images)
         filled = forks.call(lambda: _fill(config, dataset, images))
         for line in filled.lines:

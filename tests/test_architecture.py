@@ -33,7 +33,7 @@ NEEDS_BACKEND = {  # and only inside a function, so that the others are not need
     "ensemble.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {
-    *("keras", "keras_tuner", "grpc", "openvino", "sklearn", "matplotlib", "cv2", "imagehash"),
+    *("keras", "keras_tuner", "grpc", "openvino", "sklearn", "matplotlib", "cv2"),
     *("starlette", "uvicorn"),
     *("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
 }

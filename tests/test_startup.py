@@ -20,7 +20,6 @@ HEAVY = {
     "sklearn",
     "matplotlib",
     "cv2",
-    "imagehash",
     "starlette",
     "uvicorn",
 }

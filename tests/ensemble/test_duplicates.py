@@ -5,8 +5,15 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.fft import dctn
 
-from ensemble.duplicates import join_pairs, near_duplicates, perceptual_hash
+from ensemble.duplicates import (
+    hash_greys,
+    join_pairs,
+    near_duplicates,
+    perceptual_hash,
+    shrink,
+)
 
 NEAR = 20  # bits
 
@@ -33,7 +40,6 @@ def bits(first, second):
 
 
 def test_a_copy_is_near_and_another_picture_is_far():
-    pytest.importorskip("imagehash")
     hashes = {seed: perceptual_hash(np.array(picture(seed))) for seed in range(6)}
 
     for seed, known in hashes.items():
@@ -43,6 +49,18 @@ def test_a_copy_is_near_and_another_picture_is_far():
             assert bits(known, perceptual_hash(copy)) <= NEAR
         others = [bits(known, hashes[other]) for other in hashes if other != seed]
         assert min(others) > 2 * NEAR
+
+
+def test_the_hash_is_whether_low_frequencies_are_above_their_median():
+    pixels = np.array(picture(1, size=64))
+    for source, found in zip(
+        (pixels, pixels[:, ::-1]), hash_greys([shrink(pixels)])[0], strict=True
+    ):
+        grey = np.asarray(Image.fromarray(source).convert("L"), float)
+        low = dctn(grey)[:16, :16]
+        np.testing.assert_array_equal(
+            np.unpackbits(np.frombuffer(found, np.uint8)).reshape(16, 16), low > np.median(low)
+        )
 
 
 @pytest.mark.parametrize("chunk", [1, 64, 2**22])
@@ -66,6 +84,8 @@ def test_pairs_are_those_that_counting_bits_finds(chunk, monkeypatch):
         ]
         assert expected
         assert sorted(near_duplicates(hashes, within)) == expected
+        across = near_duplicates(hashes[:9], within, hashes[9:])
+        assert sorted(across) == [(i, j - 9) for i, j in expected if i < 9 <= j]
 
 
 def test_no_hashes_make_no_pairs():

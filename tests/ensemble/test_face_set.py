@@ -21,8 +21,6 @@ from ensemble.images import decode
 from ensemble.pipeline import read_image
 from ensemble.prepare import main
 
-pytest.importorskip("imagehash")
-
 BOOKS = ("manifest.csv", "left_out.csv", "contact_sheet.png")
 
 
