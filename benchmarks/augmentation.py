@@ -27,8 +27,8 @@ load_backend()  # quietly, before anything imports Keras
 import keras  # noqa: E402
 
 from branches import build_branch  # noqa: E402
-from ensemble.augmentation import Augmentation, make_layers  # noqa: E402
-from ensemble.views import augmented_view  # noqa: E402
+from ensemble.images.views import augmented_view  # noqa: E402
+from ensemble.training.augmentation import Augmentation, make_layers  # noqa: E402
 
 _CLASSES = 8
 _BATCH = 32

@@ -25,21 +25,21 @@ load_backend()  # quietly, before anything imports Keras
 import keras  # noqa: E402
 
 from configs.schema import TrainingConfig  # noqa: E402
-from ensemble.batches import Examples  # noqa: E402
 from ensemble.datasets.loading import load_dataset  # noqa: E402
 from ensemble.datasets.registry import Location  # noqa: E402
-from ensemble.features import FrozenBranch  # noqa: E402
+from ensemble.features.frozen_branch import FrozenBranch  # noqa: E402
+from ensemble.features.store import FeatureStore  # noqa: E402
+from ensemble.images.pipeline import Inspection, inspect, stream  # noqa: E402
+from ensemble.images.views import View  # noqa: E402
 from ensemble.model import (  # noqa: E402
     MultiBranchModel,
     build_classifier,
     build_model,
     feature_shapes,
 )
-from ensemble.pipeline import Inspection, inspect, stream  # noqa: E402
-from ensemble.store import FeatureStore  # noqa: E402
-from ensemble.targets import one_hot  # noqa: E402
-from ensemble.training import train_model  # noqa: E402
-from ensemble.views import View  # noqa: E402
+from ensemble.training.batches import Examples  # noqa: E402
+from ensemble.training.targets import one_hot  # noqa: E402
+from ensemble.training.trainer import train_model  # noqa: E402
 
 BRANCHES = ("vgg16", "densenet121")
 SETTINGS = [

@@ -24,16 +24,16 @@ load_backend()  # quietly, before anything imports Keras
 import keras  # noqa: E402
 
 from configs.schema import TrainingConfig  # noqa: E402
-from ensemble.batches import Examples  # noqa: E402
+from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
 from ensemble.datasets.loading import Split  # noqa: E402
-from ensemble.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
-from ensemble.features import FrozenBranch  # noqa: E402
+from ensemble.features.frozen_branch import FrozenBranch  # noqa: E402
+from ensemble.features.store import FeatureStore  # noqa: E402
+from ensemble.images.pipeline import inspect, stream  # noqa: E402
+from ensemble.images.views import View  # noqa: E402
 from ensemble.model import build_model  # noqa: E402
-from ensemble.pipeline import inspect, stream  # noqa: E402
-from ensemble.store import FeatureStore  # noqa: E402
-from ensemble.targets import one_hot  # noqa: E402
-from ensemble.training import train_model  # noqa: E402
-from ensemble.views import View  # noqa: E402
+from ensemble.training.batches import Examples  # noqa: E402
+from ensemble.training.targets import one_hot  # noqa: E402
+from ensemble.training.trainer import train_model  # noqa: E402
 
 
 class Timer(keras.callbacks.Callback):

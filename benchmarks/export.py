@@ -21,11 +21,11 @@ from machine import describe_machine
 
 from configs.errors import UserError
 from ensemble.cli import load_backend
-from ensemble.runtimes import RUNTIMES, load_exported
+from ensemble.exports.runtimes import RUNTIMES, load_exported
 
 load_backend()  # quietly, before anything imports Keras
 
-from ensemble.exporting import export_model  # noqa: E402
+from ensemble.exports.exporting import export_model  # noqa: E402
 from ensemble.model import build_model  # noqa: E402
 
 _BATCHES = (1, 32)

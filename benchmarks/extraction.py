@@ -28,7 +28,7 @@ load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
-from ensemble.engines import Engine, make_engine  # noqa: E402
+from ensemble.features.engines import Engine, make_engine  # noqa: E402
 from ensemble.model import build_extractor  # noqa: E402
 
 _MATRIX = 2048  # rows and columns

@@ -25,7 +25,7 @@ from configs.errors import UserError
 from ensemble.datasets.files import is_image, open_files
 from ensemble.faces.crops import FaceResult, build_detector, crop_faces
 from ensemble.faces.registry import DETECTORS, Box
-from ensemble.images import decode_whole
+from ensemble.images.decoding import decode_whole
 
 OVERLAP = 0.3
 THRESHOLDS = {"yunet": (0.5, 0.6, 0.7, 0.8, 0.9), "haar": (2, 3, 5)}

@@ -27,14 +27,14 @@ load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
-from ensemble.batches import Examples  # noqa: E402
-from ensemble.checkpoint import write_checkpoint  # noqa: E402
-from ensemble.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
-from ensemble.fine_tuning import fine_tune, named_input, thaw_branches  # noqa: E402
+from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
 from ensemble.model import MultiBranchModel, build_model  # noqa: E402
 from ensemble.run import Run  # noqa: E402
-from ensemble.targets import one_hot  # noqa: E402
-from ensemble.training import Progress  # noqa: E402
+from ensemble.training.batches import Examples  # noqa: E402
+from ensemble.training.checkpoint import write_checkpoint  # noqa: E402
+from ensemble.training.fine_tuning import fine_tune, named_input, thaw_branches  # noqa: E402
+from ensemble.training.targets import one_hot  # noqa: E402
+from ensemble.training.trainer import Progress  # noqa: E402
 
 _VALIDATION = 64  # images
 

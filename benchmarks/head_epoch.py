@@ -28,16 +28,16 @@ load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
-from ensemble.batches import (  # noqa: E402
+from ensemble.model import build_classifier  # noqa: E402
+from ensemble.training.batches import (  # noqa: E402
     Examples,
     draw_order,
     read_blocks,
 )
-from ensemble.loops import training_loop  # noqa: E402
-from ensemble.model import build_classifier  # noqa: E402
-from ensemble.optimizers import FusedAdam  # noqa: E402
-from ensemble.targets import one_hot  # noqa: E402
-from ensemble.training import train_model  # noqa: E402
+from ensemble.training.loops import training_loop  # noqa: E402
+from ensemble.training.optimizers import FusedAdam  # noqa: E402
+from ensemble.training.targets import one_hot  # noqa: E402
+from ensemble.training.trainer import train_model  # noqa: E402
 
 _CLASSES = 8
 _BATCH = 32

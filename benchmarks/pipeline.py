@@ -25,15 +25,15 @@ load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
+from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
 from ensemble.datasets.loading import Split, load_dataset  # noqa: E402
 from ensemble.datasets.registry import Location  # noqa: E402
-from ensemble.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
-from ensemble.engines import make_engine  # noqa: E402
-from ensemble.features import FrozenBranch  # noqa: E402
+from ensemble.features.engines import make_engine  # noqa: E402
+from ensemble.features.frozen_branch import FrozenBranch  # noqa: E402
+from ensemble.features.store import FeatureStore  # noqa: E402
+from ensemble.images.pipeline import inspect, stream  # noqa: E402
+from ensemble.images.views import View  # noqa: E402
 from ensemble.model import build_extractor  # noqa: E402
-from ensemble.pipeline import inspect, stream  # noqa: E402
-from ensemble.store import FeatureStore  # noqa: E402
-from ensemble.views import View  # noqa: E402
 
 
 def main() -> None:

@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from configs.schema import ExperimentConfig
     from ensemble.datasets.loading import Dataset, load_dataset
     from ensemble.datasets.registry import Location
-    from ensemble.evaluation import evaluate_run
+    from ensemble.evaluation.evaluating import evaluate_run
+    from ensemble.evaluation.report import Report
     from ensemble.experiment import FitResult, fit
-    from ensemble.exporting import export_model, export_run
-    from ensemble.features import FrozenBranch
-    from ensemble.fusing import fuse_models, fuse_runs
+    from ensemble.exports.exporting import export_model, export_run
+    from ensemble.exports.runtimes import ExportedModel, load_exported
+    from ensemble.features.frozen_branch import FrozenBranch
+    from ensemble.features.store import FeatureStore
+    from ensemble.late_fusion.fusing import fuse_models, fuse_runs
     from ensemble.model import (
         MultiBranchModel,
         build_classifier,
@@ -22,41 +25,38 @@ if TYPE_CHECKING:
         build_model,
         compose,
     )
-    from ensemble.prediction import Prediction, Predictor
+    from ensemble.prediction.predictor import Prediction, Predictor
     from ensemble.preparation import fill_store
-    from ensemble.report import Report
     from ensemble.run import Run
-    from ensemble.runtimes import ExportedModel, load_exported
-    from ensemble.store import FeatureStore
-    from ensemble.training import train_model
+    from ensemble.training.trainer import train_model
 
 _HOME = {
     "Dataset": "ensemble.datasets.loading",
     "ExperimentConfig": "configs.schema",
-    "ExportedModel": "ensemble.runtimes",
-    "FeatureStore": "ensemble.store",
+    "ExportedModel": "ensemble.exports.runtimes",
+    "FeatureStore": "ensemble.features.store",
     "FitResult": "ensemble.experiment",
-    "FrozenBranch": "ensemble.features",
+    "FrozenBranch": "ensemble.features.frozen_branch",
     "Location": "ensemble.datasets.registry",
     "MultiBranchModel": "ensemble.model",
-    "Prediction": "ensemble.prediction",
-    "Predictor": "ensemble.prediction",
-    "Report": "ensemble.report",
+    "Prediction": "ensemble.prediction.predictor",
+    "Predictor": "ensemble.prediction.predictor",
+    "Report": "ensemble.evaluation.report",
     "Run": "ensemble.run",
     "build_classifier": "ensemble.model",
     "build_extractor": "ensemble.model",
     "build_model": "ensemble.model",
     "compose": "ensemble.model",
-    "evaluate_run": "ensemble.evaluation",
-    "export_model": "ensemble.exporting",
-    "export_run": "ensemble.exporting",
+    "evaluate_run": "ensemble.evaluation.evaluating",
+    "export_model": "ensemble.exports.exporting",
+    "export_run": "ensemble.exports.exporting",
     "fill_store": "ensemble.preparation",
     "fit": "ensemble.experiment",
-    "fuse_models": "ensemble.fusing",
-    "fuse_runs": "ensemble.fusing",
+    "fuse_models": "ensemble.late_fusion.fusing",
+    "fuse_runs": "ensemble.late_fusion.fusing",
     "load_dataset": "ensemble.datasets.loading",
-    "load_exported": "ensemble.runtimes",
-    "train_model": "ensemble.training",
+    "load_exported": "ensemble.exports.runtimes",
+    "train_model": "ensemble.training.trainer",
 }
 
 __all__ = [

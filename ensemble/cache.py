@@ -9,8 +9,8 @@ from pathlib import Path
 
 from configs.errors import StoreError
 from ensemble.cli import run_command, table
+from ensemble.features.store import PIPELINE, FeatureGroup, FeatureStore
 from ensemble.flags import Parser
-from ensemble.store import PIPELINE, FeatureGroup, FeatureStore
 
 _HEADER = ("features", "grid", "images", "views", "MB", "last used")
 _DAY = 86_400  # seconds

@@ -18,8 +18,8 @@ from configs.options import options_model, read_options
 from configs.registry import unknown
 from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig
 from ensemble.datasets.registry import SOURCES
-from ensemble.face_search import AUTO
 from ensemble.faces.registry import DETECTORS
+from ensemble.prediction.face_search import AUTO
 from heads.registry import HEADS
 
 Experiment = TypeVar("Experiment", bound=ExperimentConfig)

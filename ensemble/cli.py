@@ -173,7 +173,7 @@ def load_backend(*, devices: bool = True, joining: bool = False) -> None:
 
 def _join() -> None:
     """Joins the other processes, of which only the first one goes on telling what it does."""
-    from ensemble.cluster import connect
+    from ensemble.devices.cluster import connect
 
     if not connect().writes:
         logging.getLogger("ensemble").setLevel(logging.WARNING)

@@ -6,15 +6,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ensemble.candidates import read_candidates
 from ensemble.checks import load_plugins
 from ensemble.cli import load_backend, run_command, table
+from ensemble.comparison.candidates import read_candidates
 from ensemble.flags import Parser
 from ensemble.run import Run
 
 if TYPE_CHECKING:
-    from ensemble.candidates import Candidate
-    from ensemble.comparison_tables import Table
+    from ensemble.comparison.candidates import Candidate
+    from ensemble.comparison.tables import Table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def _compare(argv: Sequence[str] | None) -> None:
     timed = not args.no_timing and _differ_in_branches(candidates)
     if timed:
         load_backend()
-    from ensemble.comparing import describe_comparison
+    from ensemble.comparison.comparing import describe_comparison
 
     folder = args.output or Path("runs") / f"comparison-{datetime.now():%Y%m%d-%H%M%S}"
     tables = describe_comparison(candidates, Run(folder), timed=timed)

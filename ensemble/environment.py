@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from ensemble.devices import list_devices
+from ensemble.devices.devices import list_devices
 
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-learn", "h5py")
 

@@ -50,7 +50,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     run = Run.open(args.run)
     load_plugins(run.config.plugins)
     load_backend()
-    from ensemble.evaluation import evaluate_run
+    from ensemble.evaluation.evaluating import evaluate_run
 
     report, folder = evaluate_run(run, data if data.root else None, part=args.split, flip=args.flip)
     print(f"{report.summary()}\n{run.folder / folder}/ holds report.md, confusion.png and more")

@@ -13,18 +13,17 @@ from matplotlib.figure import Figure
 
 from configs.errors import RunError
 from configs.schema import DataConfig, ExperimentConfig
-from ensemble.card import write_card
-from ensemble.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
-from ensemble.cluster import distribute, notice_loss
+from ensemble.datasets.leaks import REPEAT_COLUMNS, repeat_rows
 from ensemble.datasets.loading import Dataset, Split
-from ensemble.distribution import Distribution
+from ensemble.devices.cluster import distribute, notice_loss
+from ensemble.devices.distribution import Distribution
 from ensemble.environment import describe_environment
-from ensemble.evaluation import judge, write_report
-from ensemble.leaks import REPEAT_COLUMNS, repeat_rows
+from ensemble.evaluation.card import write_card
+from ensemble.evaluation.evaluating import judge, write_report
+from ensemble.evaluation.plots import MOST_IMAGES, plot_contact_sheet, plot_curves, png
+from ensemble.evaluation.report import Report
+from ensemble.images.pipeline import read_image
 from ensemble.model import MultiBranchModel, compose, feature_shapes
-from ensemble.phases import make_classifier, train_phases
-from ensemble.pipeline import read_image
-from ensemble.plots import MOST_IMAGES, plot_contact_sheet, plot_curves, png
 from ensemble.preparation import (
     Images,
     build_frozen,
@@ -43,10 +42,11 @@ from ensemble.records import (
     record_weights,
     split_rows,
 )
-from ensemble.report import Report
 from ensemble.run import Run
-from ensemble.tracking import make_trackers
-from ensemble.training import History, Progress
+from ensemble.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+from ensemble.training.phases import make_classifier, train_phases
+from ensemble.training.tracking import make_trackers
+from ensemble.training.trainer import History, Progress
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ensemble.checks import load_plugins
 from ensemble.cli import load_backend, run_command
+from ensemble.exports.runtimes import RUNTIMES, check_packages
 from ensemble.flags import Parser
 from ensemble.run import Run
-from ensemble.runtimes import RUNTIMES, check_packages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def _export(argv: Sequence[str] | None) -> None:
     run = Run.open(args.run)
     load_plugins(run.config.plugins)
     load_backend()
-    from ensemble.exporting import export_run
+    from ensemble.exports.exporting import export_run
 
     export = export_run(run, args.format, args.output, verify=args.verify)
     if export.difference is not None:

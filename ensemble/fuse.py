@@ -37,7 +37,7 @@ def _fuse(argv: Sequence[str] | None) -> None:
     runs = [Run.open(folder) for folder in args.runs]
     load_plugins(sorted({plugin for run in runs for plugin in run.config.plugins}))
     load_backend()
-    from ensemble.fusing import fuse_runs
+    from ensemble.late_fusion.fusing import fuse_runs
 
     result = fuse_runs(runs, args.method, output=args.output, name=args.name)
     print(result.summary())

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from keras import KerasTensor, Model, layers
 
-from ensemble.batches import read_maps
 from ensemble.layers import AreaPooling
+from ensemble.training.batches import read_maps
 
 Fusion = Literal["pooled", "grid", "flat"]
 

@@ -15,7 +15,7 @@ import keras
 
 from configs.errors import RunError
 from ensemble.layers import ClassProbabilities
-from ensemble.optimizers import FusedAdam
+from ensemble.training.optimizers import FusedAdam
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _CONFIG_LIMIT = 64 * 2**20  # bytes; four large branches need 2 MB

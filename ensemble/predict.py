@@ -8,7 +8,7 @@ from configs.errors import ConfigError, DataError, RunError
 from ensemble.checks import check_face_flags, load_plugins
 from ensemble.cli import load_backend, run_command, table
 from ensemble.flags import Parser, add_prediction_flags
-from ensemble.photos import EVERY, Photo, find_photos, load_video_reader, read_frames
+from ensemble.prediction.photos import EVERY, Photo, find_photos, load_video_reader, read_frames
 from ensemble.run import Run, open_model
 
 
@@ -33,9 +33,9 @@ def _predict(argv: Sequence[str] | None) -> None:
         load_video_reader()
     load_backend()
 
-    from ensemble.answers import as_csv, as_json, summarize, table_rows
-    from ensemble.pictures import PictureFolder
-    from ensemble.prediction import Prediction, make_predictor
+    from ensemble.prediction.answers import as_csv, as_json, summarize, table_rows
+    from ensemble.prediction.pictures import PictureFolder
+    from ensemble.prediction.predictor import Prediction, make_predictor
     from ensemble.progress import progress_bar
 
     predictor = make_predictor(

@@ -11,16 +11,22 @@ import numpy as np
 
 from configs.errors import DataError, WeightsError
 from configs.schema import DataConfig, ExperimentConfig, FeatureConfig, ModelConfig
+from ensemble.datasets.leaks import (
+    Repeat,
+    describe_repeats,
+    find_repeats,
+    keep_apart,
+    refuse_repeats,
+)
 from ensemble.datasets.loading import Dataset, Split, load_dataset
 from ensemble.datasets.registry import Location, Problem
-from ensemble.devices import list_devices
+from ensemble.devices.devices import list_devices
 from ensemble.faces.store import face_images
-from ensemble.features import FrozenBranch
-from ensemble.leaks import Repeat, describe_repeats, find_repeats, keep_apart, refuse_repeats
+from ensemble.features.frozen_branch import FrozenBranch
+from ensemble.features.store import FeatureStore
+from ensemble.images.pipeline import Inspection, inspect
+from ensemble.images.views import View
 from ensemble.model import build_extractor
-from ensemble.pipeline import Inspection, inspect
-from ensemble.store import FeatureStore
-from ensemble.views import View
 
 log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ def _prepare(argv: Sequence[str] | None) -> None:
         mistakes.append(unknown("source", settings.source, ["auto", *SOURCES.names()]))
     if mistakes:
         raise ConfigError("\n".join(mistakes))
-    from ensemble.face_set import prepare_faces
+    from ensemble.face_sets.face_set import prepare_faces
 
     print(prepare_faces(args.raw, args.output, settings))
 

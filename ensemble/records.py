@@ -9,11 +9,11 @@ import numpy as np
 
 from branches.checksums import file_checksum, weights_checksum
 from configs.schema import ExperimentConfig, ModelConfig
+from ensemble.datasets.leaks import describe_repeats
 from ensemble.datasets.loading import Dataset
-from ensemble.features import FrozenBranch
-from ensemble.leaks import describe_repeats
+from ensemble.features.frozen_branch import FrozenBranch
+from ensemble.images.pipeline import Inspection
 from ensemble.model import MultiBranchModel
-from ensemble.pipeline import Inspection
 from ensemble.preparation import Images
 
 SPLIT_COLUMNS = ("path", "label", "split", "group", "weight")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from configs.errors import ConfigError
 from configs.search import SearchExperiment
 from ensemble.cli import load_backend, read_experiment, run_command, table
-from ensemble.spaces import SearchSpace, label
-from ensemble.study import Study
+from ensemble.tuning.spaces import SearchSpace, label
+from ensemble.tuning.study import Study
 
 if TYPE_CHECKING:
-    from ensemble.searching import Board
-    from ensemble.study import TrialRecord
+    from ensemble.tuning.searching import Board
+    from ensemble.tuning.study import TrialRecord
 
 _IP, _PORT, _ID = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"
 _SHOWN = 10  # trials in the table
@@ -49,7 +49,12 @@ def _search(argv: Sequence[str] | None) -> None:
         )
     study = Study.open(config)
     load_backend(devices=False)  # trials are forked from this process
-    from ensemble.searching import search_as_chief, search_as_worker, search_here, train_winner
+    from ensemble.tuning.searching import (
+        search_as_chief,
+        search_as_worker,
+        search_here,
+        train_winner,
+    )
 
     board = _Screen(config)
     if name is None:

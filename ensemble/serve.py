@@ -40,8 +40,8 @@ def _serve(argv: Sequence[str] | None) -> None:
 
     import uvicorn
 
-    from ensemble.prediction import make_predictor
-    from ensemble.serving import LOOPBACK, Limits, build_app
+    from ensemble.prediction.predictor import make_predictor
+    from ensemble.serving.service import LOOPBACK, Limits, build_app
 
     predictor = make_predictor(
         run or args.run,

@@ -25,12 +25,16 @@ MAY_IMPORT = {
 }
 BACKENDS = {"tensorflow", "jax", "torch"}
 NEEDS_BACKEND = {  # and only inside a function, so that the others are not needed
-    "ensemble.devices": {"tensorflow", "jax", "torch"},  # to name them
-    "ensemble.cluster": {"tensorflow", "jax"},  # to find devices and processes
-    "ensemble.conversion": {"tensorflow"},  # to hand a graph to a converter
-    "ensemble.distribution": {"tensorflow", "jax"},  # to share a step between devices
-    "ensemble.loops": {"tensorflow", "jax", "torch"},  # to compile a loop, or to do without
-    "ensemble.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
+    "ensemble.devices.devices": {"tensorflow", "jax", "torch"},  # to name them
+    "ensemble.devices.cluster": {"tensorflow", "jax"},  # to find devices and processes
+    "ensemble.exports.conversion": {"tensorflow"},  # to hand a graph to a converter
+    "ensemble.devices.distribution": {"tensorflow", "jax"},  # to share a step between devices
+    "ensemble.training.loops": {
+        "tensorflow",
+        "jax",
+        "torch",
+    },  # to compile a loop or do without
+    "ensemble.training.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {
     *("keras", "keras_tuner", "grpc", "openvino", "sklearn", "matplotlib", "cv2"),
@@ -152,12 +156,12 @@ PLANTED = [
     (only_commands_see_screen_and_environment, "branches.planted", "os.getenv('HOME')"),
     (no_backend_is_imported_by_name, "ensemble.planted", "import tensorflow as tf"),
     (no_backend_is_imported_by_name, "ensemble.planted", "def f():\n    from jax import numpy"),
-    (no_backend_is_imported_by_name, "ensemble.conversion", "import tensorflow"),
-    (no_backend_is_imported_by_name, "ensemble.conversion", "def f():\n    import torch"),
-    (no_backend_is_imported_by_name, "ensemble.distribution", "import jax"),
-    (no_backend_is_imported_by_name, "ensemble.loops", "import jax"),
-    (no_backend_is_imported_by_name, "ensemble.optimizers", "def f():\n    import jax"),
-    (no_backend_is_imported_by_name, "ensemble.devices", "import torch"),
+    (no_backend_is_imported_by_name, "ensemble.exports.conversion", "import tensorflow"),
+    (no_backend_is_imported_by_name, "ensemble.exports.conversion", "def f():\n    import torch"),
+    (no_backend_is_imported_by_name, "ensemble.devices.distribution", "import jax"),
+    (no_backend_is_imported_by_name, "ensemble.training.loops", "import jax"),
+    (no_backend_is_imported_by_name, "ensemble.training.optimizers", "def f():\n    import jax"),
+    (no_backend_is_imported_by_name, "ensemble.devices.devices", "import torch"),
     (no_branch_is_known_by_name_elsewhere, "ensemble.planted", "name == 'vgg16'"),
     (no_branch_is_known_by_name_elsewhere, "heads.planted", "name in ('a', 'vgg16')"),
     (

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face
 from ensemble.datasets.registry import Collection, DatasetSpec, Location, Record, register_source
-from ensemble.drawn_faces import EXPRESSIONS, draw_face
 
 FACES_PER_CLASS = {"train": 100, "validation": 50}
 _SEED = 1978

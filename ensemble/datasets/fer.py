@@ -24,8 +24,8 @@ from ensemble.datasets.registry import (
     Record,
     register_source,
 )
+from ensemble.datasets.splits import find_split
 from ensemble.datasets.tables import Table, find_table, find_tables, open_images
-from ensemble.splits import find_split
 
 # An emotion's place is its number in the CSV of pixels.
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")

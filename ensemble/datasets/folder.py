@@ -14,8 +14,8 @@ from ensemble.datasets.registry import (
     Record,
     register_source,
 )
+from ensemble.datasets.splits import find_split
 from ensemble.datasets.tables import Table, find_tables
-from ensemble.splits import find_split
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from configs.errors import DataError
+from ensemble.datasets.labels import ClassMap, map_classes
 from ensemble.datasets.registry import (
     SOURCES,
     Collection,
@@ -17,8 +18,7 @@ from ensemble.datasets.registry import (
     Problem,
     Record,
 )
-from ensemble.labels import ClassMap, map_classes
-from ensemble.splits import draw_validation
+from ensemble.datasets.splits import draw_validation
 
 
 @dataclass(frozen=True, eq=False)

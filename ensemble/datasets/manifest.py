@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ensemble.datasets.files import Files, is_image
+from ensemble.datasets.labels import fold
 from ensemble.datasets.registry import (
     Collection,
     DatasetSpec,
@@ -16,9 +17,8 @@ from ensemble.datasets.registry import (
     Record,
     register_source,
 )
+from ensemble.datasets.splits import find_split
 from ensemble.datasets.tables import Table, find_table, find_tables, open_images
-from ensemble.labels import fold
-from ensemble.splits import find_split
 
 # What a column may be called, the preferred name first. Neither "user" nor
 # "user.id" is a group: it may be the person who labelled, not the one pictured.

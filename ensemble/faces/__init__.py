@@ -1,0 +1,1 @@
+"""Face detectors, and how a face is cut out."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from configs.errors import DataError
 from ensemble.faces.registry import DETECTORS, Box, Detector, Face
-from ensemble.images import ImageError, decode_whole
+from ensemble.images.decoding import ImageError, decode_whole
 
 Status = Literal["found", "whole", "no_face", "unreadable"]
 NoFace = Literal["skip", "whole", "error"]

@@ -6,7 +6,7 @@ from configs.schema import FaceConfig
 from ensemble.datasets.registry import ImageStore
 from ensemble.faces.crops import build_detector, crop_faces
 from ensemble.faces.registry import Detector, Face
-from ensemble.images import ImageError
+from ensemble.images.decoding import ImageError
 
 
 class FaceStore:

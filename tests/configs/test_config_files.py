@@ -11,7 +11,7 @@ from configs.files import config_names, read_config, write_config
 from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment
 from ensemble.checks import find_mistakes
-from ensemble.spaces import SearchSpace
+from ensemble.tuning.spaces import SearchSpace
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ from PIL import Image
 from configs.errors import DataError, RunError, WeightsError
 from configs.files import read_config
 from configs.schema import DataConfig, ExperimentConfig
-from ensemble.evaluation import evaluate_run
+from ensemble.evaluation.evaluating import evaluate_run
 from ensemble.experiment import FitResult, fit
 from ensemble.run import Run
 

@@ -190,7 +190,7 @@ LOAD = "import sys; from ensemble import MultiBranchModel as M; print(M.load(sys
 
 
 def test_a_model_that_was_compiled_loads_in_a_process_that_never_trained(tiny, tmp_path):
-    from ensemble.optimizers import FusedAdam
+    from ensemble.training.optimizers import FusedAdam
 
     ensemble = build_model([tiny], classes="ab", image_size=16, weights="random")
     ensemble.classifier.compile(FusedAdam(), "categorical_crossentropy")

@@ -1,0 +1,1 @@
+"""Runs and trials side by side, and whether a difference is more than chance."""

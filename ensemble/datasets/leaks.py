@@ -1,0 +1,192 @@
+"""Images that stand in several splits, which makes figures look better than they are."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from configs.errors import DataError
+from ensemble.images.duplicates import near_duplicates
+from ensemble.images.pipeline import Inspection, map_ahead, read_image
+
+Kind = Literal["exact", "near", "mirrored"]
+
+REPEAT_COLUMNS = ("path", "split", "repeats", "in", "kind")
+
+# Tuned by eye on pairs of FER+ faces, and on drawn faces, none of which is there twice. Hashes
+# alone take smooth pictures of two people for one; so do coarse shapes, which are taken away.
+_MOST_BITS = 60  # of 256
+_LEAST_CORRELATION = 0.92
+_SIDE = 32  # pixels that are compared, in height and width
+_COARSE = 3.0  # standard deviation in those pixels; what is smoother is taken away
+_SHIFT = 2  # pixels; copies may be cut a little differently
+_BLOCK = 2**11  # pairs compared at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """An image of one split that stands in another one too.
+
+    Args:
+        name: The image.
+        split: Where it stands; before `other_split` in the order train, validation, test.
+        other_name: The image that is the same.
+        other_split: Where that stands.
+        kind: "exact": the same bytes; "near": the same picture, saved, sized, lit or cut a
+            little differently; "mirrored": the same as its mirror image.
+    """
+
+    name: str
+    split: str
+    other_name: str
+    other_split: str
+    kind: Kind
+
+
+def find_repeats(parts: Mapping[str, Inspection]) -> list[Repeat]:
+    """Finds the images that stand in several splits.
+
+    Copies that were mirrored, compressed or resized are found by the perceptual hash,
+    and confirmed by the correlation of their pixels, since faces resemble each other.
+
+    Args:
+        parts: The splits by name, training first.
+
+    Raises:
+        DataError: If an image can no longer be read.
+    """
+    repeats = []
+    for (split, first), (other_split, second) in combinations(parts.items(), 2):
+        repeats += [
+            Repeat(first.readable.names[i], split, second.readable.names[j], other_split, kind)
+            for i, j, kind in sorted(_pairs(first, second))
+        ]
+    return repeats
+
+
+def keep_apart(train: Inspection, repeats: Sequence[Repeat]) -> Inspection:
+    """Returns the training images without those that stand in another split too.
+
+    Args:
+        train: The training images.
+        repeats: From `find_repeats`, where they are called "train".
+    """
+    repeated = {repeat.name for repeat in repeats if repeat.split == "train"}
+    names = train.readable.names
+    return train.select([i for i, name in enumerate(names) if name not in repeated])
+
+
+def refuse_repeats(repeats: Sequence[Repeat]) -> None:
+    """Checks that no image stands in several splits.
+
+    Raises:
+        DataError: If one does.
+    """
+    if repeats:
+        raise DataError(
+            f"{describe_repeats(repeats)}. Use --duplicates drop to leave them out of training, "
+            "or --duplicates warn to go on."
+        )
+
+
+def describe_repeats(repeats: Sequence[Repeat]) -> str:
+    """Returns a sentence without its full stop on how many images stand where, and how alike.
+
+    Args:
+        repeats: One at least.
+    """
+    parts = []
+    for (split, other_split), held_out in _by_splits(repeats).items():
+        kinds = Counter(held_out.values())
+        of_kinds = ", ".join(f"{kinds[kind]:,} {kind}" for kind in _ORDER if kinds[kind])
+        verb = "image stands" if len(held_out) == 1 else "images stand"
+        parts.append(f"{len(held_out):,} {other_split} {verb} in {split} too ({of_kinds})")
+    first = repeats[0]
+    return f"{'; '.join(parts)}, such as {first.other_name} as {first.name}"
+
+
+def repeat_rows(repeats: Sequence[Repeat]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yields repeats as rows of a table, in `REPEAT_COLUMNS`."""
+    for repeat in repeats:
+        yield repeat.name, repeat.split, repeat.other_name, repeat.other_split, repeat.kind
+
+
+_ORDER: tuple[Kind, ...] = ("exact", "near", "mirrored")
+
+
+def _by_splits(repeats: Sequence[Repeat]) -> dict[tuple[str, str], dict[str, Kind]]:
+    """Returns, for each two splits, the closest kind of each repeated image of the second."""
+    found: dict[tuple[str, str], dict[str, Kind]] = defaultdict(dict)
+    for repeat in sorted(repeats, key=lambda repeat: _ORDER.index(repeat.kind)):
+        found[repeat.split, repeat.other_split].setdefault(repeat.other_name, repeat.kind)
+    return found
+
+
+def _pairs(first: Inspection, second: Inspection) -> set[tuple[int, int, Kind]]:
+    """Returns the places of images that are the same, each pair once, and how alike they are."""
+    places = defaultdict(list)
+    for place, digest in enumerate(first.digests):
+        places[digest].append(place)
+    exact = {(i, j) for j, digest in enumerate(second.digests) for i in places.get(digest, ())}
+
+    hashes = [fingerprint.perceptual for fingerprint in first.fingerprints]
+    upright = [fingerprint.perceptual for fingerprint in second.fingerprints]
+    mirrored = [fingerprint.mirrored for fingerprint in second.fingerprints]
+    near = set(near_duplicates(hashes, _MOST_BITS, upright)) - exact
+    turned = set(near_duplicates(hashes, _MOST_BITS, mirrored)) - exact
+    details = _details(first, {i for i, _ in near | turned})
+    others = _details(second, {j for _, j in near | turned})
+    alike = _confirm(near, details, others)
+    flipped = {place: detail[:, ::-1] for place, detail in others.items()}
+    alike_turned = _confirm(turned - alike, details, flipped)
+    kinds: tuple[tuple[Kind, set[tuple[int, int]]], ...] = (
+        ("exact", exact),
+        ("near", alike),
+        ("mirrored", alike_turned),
+    )
+    return {(i, j, kind) for kind, pairs in kinds for i, j in pairs}
+
+
+def _details(inspection: Inspection, places: set[int]) -> dict[int, np.ndarray]:
+    """Reads images as grey values without what is smooth, float32, shape `(32, 32)`."""
+
+    def read(place: int) -> np.ndarray:
+        image = Image.fromarray(read_image(inspection.readable, place, _SIDE)).convert("L")
+        values = np.asarray(image, np.float32)
+        return values - gaussian_filter(values, _COARSE)
+
+    order = sorted(places)
+    return dict(zip(order, map_ahead(read, order), strict=True))
+
+
+def _confirm(
+    pairs: set[tuple[int, int]], first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray]
+) -> set[tuple[int, int]]:
+    """Returns the pairs whose details correlate, where one lies over the other best."""
+    order, confirmed = sorted(pairs), set()
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        middles = _normalise(np.stack([_cut(first[i], _SHIFT, _SHIFT) for i, _ in block]))
+        likeness = np.full(len(block), -1.0)
+        for y, x in np.ndindex(2 * _SHIFT + 1, 2 * _SHIFT + 1):
+            moved = _normalise(np.stack([_cut(second[j], y, x) for _, j in block]))
+            likeness = np.maximum(likeness, np.einsum("nij,nij->n", middles, moved))
+        confirmed |= {block[place] for place in np.flatnonzero(likeness >= _LEAST_CORRELATION)}
+    return confirmed
+
+
+def _cut(detail: np.ndarray, y: int, x: int) -> np.ndarray:
+    side = _SIDE - 2 * _SHIFT
+    return detail[y : y + side, x : x + side]
+
+
+def _normalise(values: np.ndarray) -> np.ndarray:
+    """Gives each of some pictures mean 0 and length 1; one of a single grey becomes 0."""
+    values = values - values.mean(axis=(1, 2), keepdims=True)
+    lengths = np.linalg.norm(values, axis=(1, 2), keepdims=True)
+    return values / np.maximum(lengths, 1e-3)

@@ -1,0 +1,1 @@
+"""What a training computes on: one device, several, or several machines."""

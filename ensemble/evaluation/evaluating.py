@@ -1,0 +1,206 @@
+"""A model's answers on labelled images, judged and written down."""
+
+import csv
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from configs.errors import DataError, RunError
+from configs.schema import DataConfig
+from ensemble.datasets.loading import Dataset, Labelled, Split, load_labelled
+from ensemble.datasets.registry import Location, Problem
+from ensemble.evaluation.metrics import measure
+from ensemble.evaluation.plots import MOST_ERRORS, plot_confusion, plot_errors, png
+from ensemble.evaluation.report import Report, TrainingSummary
+from ensemble.faces.store import face_images
+from ensemble.images.pipeline import inspect, read_image, stream
+from ensemble.model import MultiBranchModel
+from ensemble.preparation import read_dataset
+from ensemble.progress import progress_bar
+from ensemble.run import Run
+
+_BATCH = 64  # images at a time
+
+
+def judge(
+    subject: str,
+    classes: Sequence[str],
+    split: Split,
+    probabilities: np.ndarray,
+    *,
+    training_counts: Sequence[int],
+    training: TrainingSummary | None = None,
+    facts: Mapping[str, str] | None = None,
+    problems: Sequence[Problem] = (),
+) -> Report:
+    """Returns the report on a model's answers; every image of the split counts.
+
+    Args:
+        subject: What was judged on what.
+        classes: Class names.
+        split: The images.
+        probabilities: Shape `(images, num_classes)`.
+        training_counts: Training images of each class, for the majority baseline.
+        training: How the model was trained.
+        facts: Lines about data and model.
+        problems: Images that were left out, and why.
+    """
+    return Report(
+        subject=subject,
+        metrics=measure(split.labels, probabilities, classes, training_counts),
+        classes=classes,
+        names=split.names,
+        labels=split.labels,
+        probabilities=probabilities,
+        training=training,
+        facts=facts or {},
+        problems=problems,
+    )
+
+
+def evaluate_run(
+    run: Run,
+    data: DataConfig | None = None,
+    *,
+    part: str | None = None,
+    flip: bool = False,
+) -> tuple[Report, str]:
+    """Judges a run's model on labelled images and writes the report into the run.
+
+    Args:
+        run: A finished run.
+        data: Where the images are and which classes are joined; None for the
+            images that the run was made with.
+        part: "train", "validation", "test" or "all". None: for the run's own data the validation
+            images; for other data the test images, else the validation images,
+            else all.
+        flip: Whether answers are means over an image and its mirror image.
+
+    Returns:
+        The report, and the name of its folder in the run.
+
+    Raises:
+        DataError: If the images cannot be had or lack the model's classes.
+        RunError: If the run is damaged.
+    """
+    config = run.config
+    ensemble = run.load_model()
+    if data is None:
+        dataset = read_dataset(config.data, config.seed)
+        name, part = dataset.name, part or "validation"
+        split = _part_of(dataset, part)
+    else:
+        labelled = load_labelled(
+            Location(tuple(data.root), data.labels),
+            source=data.source,
+            classes=ensemble.classes,
+            merge=data.merge or config.data.merge,
+        )
+        name, part = labelled.name, part or _best_part(labelled)
+        split = labelled.select(part)
+        split = replace(split, images=face_images(split.images, config.data.faces))
+    if not len(split):
+        raise DataError(f"{name} has no {part} images. Choose another --split or leave it out.")
+
+    inspection = inspect(split, ensemble.image_size)
+    if not len(inspection.readable):
+        raise DataError(f"None of the {len(split)} images of {name}, {part}, can be read.")
+    report = judge(
+        f"{run.name} on {name}, {part}" + (", with mirror images" if flip else ""),
+        ensemble.classes,
+        inspection.readable,
+        predict_split(ensemble, inspection.readable, flip=flip),
+        training_counts=training_counts(run, ensemble.classes),
+        facts={"Answers": "mean over each image and its mirror image"} if flip else None,
+        problems=inspection.problems,
+    )
+    folder = f"evaluations/{name}-{part}" + ("-flip" if flip else "")
+    write_report(run, report, inspection.readable, ensemble.image_size, folder)
+    return report, folder
+
+
+def predict_split(ensemble: MultiBranchModel, split: Split, *, flip: bool = False) -> np.ndarray:
+    """Returns the composed model's probabilities, shape `(images, num_classes)`.
+
+    Args:
+        ensemble: The model.
+        split: The images.
+        flip: Whether to return the mean of the probabilities of each image and of
+            its mirror image, which takes twice the time.
+    """
+    batches = []
+    with progress_bar("Evaluating", len(split)) as bar:
+        for _, pixels in stream(split, ensemble.image_size, batch_size=_BATCH):
+            images = pixels.astype("float32")
+            probabilities = ensemble.model.predict_on_batch(images)
+            if flip:
+                mirrored = np.ascontiguousarray(images[:, :, ::-1])
+                probabilities = (probabilities + ensemble.model.predict_on_batch(mirrored)) / 2
+            batches.append(probabilities)
+            bar.update(len(images))
+    return np.concatenate(batches)
+
+
+def write_report(
+    run: Run, report: Report, split: Split, image_size: int, folder: str = "."
+) -> None:
+    """Writes a report into a run: JSON, Markdown, CSV and pictures.
+
+    Args:
+        run: The run.
+        report: What to write.
+        split: The images that were judged, for pictures of the worst mistakes.
+        image_size: Height and width of those pictures, in pixels.
+        folder: Relative to the run's folder.
+    """
+    worst = report.worst(MOST_ERRORS)
+    pictures = {
+        "confusion.png": plot_confusion(
+            report.metrics.confusion, report.classes, f"Confusion: {report.subject}"
+        ),
+        "errors.png": plot_errors(
+            [read_image(split, index, image_size) for index in worst],
+            [report.classes[report.labels[index]] for index in worst],
+            [report.classes[report.predicted[index]] for index in worst],
+            [float(report.confidences[index]) for index in worst],
+            f"Most confident mistakes: {report.subject}",
+        ),
+    }
+    for name, figure in pictures.items():
+        run.write(f"{folder}/{name}", png(figure))
+    shown = [*(["curves.png"] if report.training else []), *pictures]
+    run.write(f"{folder}/confusion.csv", report.confusion_csv())
+    run.write(f"{folder}/predictions.csv", report.predictions_csv())
+    run.write(f"{folder}/report.json", report.as_json())
+    run.write(f"{folder}/report.md", report.as_markdown(shown))
+
+
+def training_counts(run: Run, classes: Sequence[str]) -> list[int]:
+    """Returns the number of training images of each class.
+
+    Raises:
+        RunError: If the run's split cannot be read.
+    """
+    path = run.folder / "split.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [row["label"] for row in csv.DictReader(file) if row["split"] == "train"]
+    except (OSError, KeyError) as error:
+        raise RunError(f"{path} cannot be read ({error}).") from error
+    counts = Counter(rows)
+    return [counts[name] for name in classes]
+
+
+def _part_of(dataset: Dataset, part: str) -> Split:
+    if part == "all":
+        raise DataError("A run's own data has train, validation and test images. Choose one split.")
+    split = getattr(dataset, part)
+    if split is None:
+        raise DataError(f"{dataset.name} has no {part} images. Choose another --split.")
+    return split
+
+
+def _best_part(labelled: Labelled) -> str:
+    return next((part for part in ("test", "validation") if part in labelled.parts), "all")

@@ -1,0 +1,1 @@
+"""The ensemble for other runtimes, written, verified and run."""

@@ -1,0 +1,1 @@
+"""Raw photos made into a set of faces."""

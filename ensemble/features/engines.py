@@ -1,0 +1,210 @@
+"""Who runs a frozen extractor: Keras everywhere, a compiled engine where it is faster."""
+
+import importlib.util
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, Protocol, TypeVar
+
+import keras
+import numpy as np
+
+from configs.errors import ConfigError
+from ensemble.devices.devices import has_gpu, is_out_of_memory
+from ensemble.exports.conversion import to_openvino
+from ensemble.exports.runtimes import import_openvino, reason_of
+from ensemble.training.precision import Precision, in_precision
+
+EngineName = Literal["auto", "keras", "openvino"]
+Tag = TypeVar("Tag")
+
+log = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Runs a frozen branch over any number of images.
+
+    Args:
+        name: What ran, for the records: "keras (tensorflow)", "openvino 2026.4.1".
+        batch_size: Images in a batch that suit it, and the most it takes.
+    """
+
+    name: str
+    batch_size: int
+
+    def map(self, batches: Iterable[tuple[Tag, np.ndarray]]) -> Iterator[tuple[Tag, np.ndarray]]:
+        """Runs batches in order, reading only a few of them ahead.
+
+        Args:
+            batches: A tag, which comes back with the features, and images of
+                shape `(n, h, w, 3)`, uint8 or float32, n at most `batch_size`.
+
+        Yields:
+            The tag, and float32 features of shape `(n, h', w', c)`.
+        """
+        ...
+
+
+def make_engine(
+    model: keras.Model,
+    engine: EngineName,
+    *,
+    precision: Precision = "float32",
+) -> Engine:
+    """Makes the engine that runs a frozen branch, with the weights it has now.
+
+    Args:
+        model: Image `(h, w, 3)`, RGB of 0..255, to one feature map `(h', w', c)`.
+        engine: "auto": OpenVINO where it is installed, the backend is
+            TensorFlow, no GPU is seen, the precision is float32 and the model
+            can be converted; else Keras.
+        precision: Of the computation; features come out as float32. OpenVINO
+            knows float32 only.
+
+    Raises:
+        ConfigError: If OpenVINO is asked for by name and cannot be had, or if
+            the model cannot be rebuilt in the precision.
+    """
+    if engine == "openvino":
+        if obstacle := _openvino_obstacle(precision):
+            raise ConfigError(obstacle)
+        return OpenVinoEngine(model)
+    if engine == "auto" and not has_gpu() and not _openvino_obstacle(precision):
+        try:
+            return OpenVinoEngine(model)
+        except ConfigError as error:
+            log.warning("%s", error)
+    return KerasEngine(model, precision)
+
+
+class KerasEngine:
+    """Runs a branch with Keras itself, on any backend and device.
+
+    Args:
+        model: Image to one feature map.
+        precision: Of the computation; `map` raises a ConfigError where a feature
+            leaves the range of float16.
+
+    Raises:
+        ConfigError: If the model cannot be rebuilt in the precision.
+    """
+
+    def __init__(self, model: keras.Model, precision: Precision = "float32") -> None:
+        details = [keras.backend.backend()]
+        if precision == "float32":
+            runner = keras.Model(model.input, model.output)  # compiling leaves `model` as it was
+        else:
+            runner = in_precision(model, precision)
+            runner.trainable = False
+            details.append(precision)
+        # XLA makes TensorFlow slower on a CPU, and everything else faster.
+        slow_jit = keras.backend.backend() == "tensorflow" and not has_gpu()
+        runner.compile(jit_compile=False if slow_jit else "auto")
+        self.name = f"keras ({', '.join(details)})"
+        self.batch_size = 256 if has_gpu() else 32
+        self._runner = runner
+        self._precision = precision
+        self._most = self.batch_size  # images at once that fit into the device's memory
+        self._shape = 0  # images in the largest batch yet, to which later ones are padded
+
+    def map(self, batches: Iterable[tuple[Tag, np.ndarray]]) -> Iterator[tuple[Tag, np.ndarray]]:
+        for tag, images in batches:
+            yield tag, self._run(images.astype("float32", copy=False))
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        while True:
+            parts = range(0, len(images), self._most)
+            try:
+                return np.concatenate([self._predict(images[i : i + self._most]) for i in parts])
+            except Exception as error:  # each backend has a class of its own for it
+                if not is_out_of_memory(error) or self._most == 1:
+                    raise
+                self._most = max(1, min(self._most, len(images)) // 2)
+                self._shape = 0
+                log.warning("The device's memory is full: on with %d images at once.", self._most)
+
+    def _predict(self, images: np.ndarray) -> np.ndarray:
+        """Runs images padded to a shape that is compiled already."""
+        self._shape = max(self._shape, len(images))
+        features = self._runner.predict_on_batch(_pad(images, self._shape))[: len(images)]
+        if self._precision == "float16" and not np.isfinite(features).all():
+            raise ConfigError(
+                f"{self._runner.name!r} leaves the range of float16. Use bfloat16 or float32."
+            )
+        return np.asarray(features, "float32")
+
+
+class OpenVinoEngine:
+    """Runs a branch on the CPU, compiled by OpenVINO in float32; needs the TensorFlow backend.
+
+    Args:
+        model: Image to one feature map.
+
+    Raises:
+        ConfigError: If OpenVINO cannot convert the model.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        openvino = import_openvino()
+        self.name = f"openvino {openvino.__version__.partition('-')[0]}"
+        self.batch_size = 8  # what a core works on stays in its cache
+        try:
+            self._compiled = openvino.Core().compile_model(
+                to_openvino(model, self.batch_size),
+                "CPU",
+                # Throughput: a core has batches of its own, and no other to wait for. Newer CPUs
+                # would compute in bfloat16 if they were not told.
+                {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"},
+            )
+        except Exception as error:  # converters fail in every way
+            raise ConfigError(
+                f"OpenVINO cannot convert {model.name!r} ({reason_of(error)}); "
+                "the engine 'keras' runs it."
+            ) from error
+
+    def map(self, batches: Iterable[tuple[Tag, np.ndarray]]) -> Iterator[tuple[Tag, np.ndarray]]:
+        # One more than it works on, so that no core waits while a batch is handed over.
+        requests = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
+        idle = [self._compiled.create_infer_request() for _ in range(requests)]
+        pending: deque[tuple[Tag, int, Any]] = deque()
+
+        def finish() -> tuple[Tag, np.ndarray]:
+            tag, images, request = pending.popleft()
+            request.wait()
+            idle.append(request)
+            return tag, request.get_output_tensor().data[:images].copy()
+
+        for tag, images in batches:
+            request = idle.pop()
+            request.get_input_tensor().data[:] = _pad(images, self.batch_size)
+            request.start_async()
+            pending.append((tag, len(images), request))
+            if not idle:
+                yield finish()
+        while pending:
+            yield finish()
+
+
+def _openvino_obstacle(precision: Precision) -> str | None:
+    """Returns why OpenVINO cannot be had here, in a sentence, or None if it can."""
+    if keras.backend.backend() != "tensorflow":
+        return (
+            "The engine 'openvino' needs the backend tensorflow. "
+            f"Received: {keras.backend.backend()}. Use the engine 'keras'."
+        )
+    if precision != "float32":
+        return (
+            "The engine 'openvino' computes in float32. "
+            f"Received: {precision}. Use the engine 'keras'."
+        )
+    if importlib.util.find_spec("openvino") is None:
+        return (
+            "The engine 'openvino' is not installed. Use the engine 'keras', or "
+            "pip install 'multibranch-ensemble[openvino]'."
+        )
+    return None
+
+
+def _pad(images: np.ndarray, batch_size: int) -> np.ndarray:
+    missing = batch_size - len(images)
+    return np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else images

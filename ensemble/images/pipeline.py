@@ -1,0 +1,154 @@
+"""Images of a split: inspected once, then streamed in batches decoded ahead in threads."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+
+from configs.errors import DataError
+from ensemble.datasets.loading import Split
+from ensemble.datasets.registry import Problem
+from ensemble.images.decoding import ImageError, decode
+from ensemble.images.duplicates import hash_greys, shrink
+from ensemble.progress import progress_bar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_HASHED = 64  # images hashed at a time
+_AHEAD = 8  # images in work for each thread: enough to hide a slow read, little memory
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells an image from others.
+
+    Args:
+        digest: SHA-256 of its bytes (or pixels).
+        perceptual: Its `duplicates.perceptual_hash`.
+        mirrored: That of its mirror image.
+    """
+
+    digest: bytes
+    perceptual: bytes
+    mirrored: bytes
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What reading every image of a split once has shown.
+
+    Args:
+        readable: The split without the images that cannot be decoded.
+        fingerprints: Those of the readable images, in order.
+        problems: The images left out, and why.
+    """
+
+    readable: Split
+    fingerprints: tuple[Fingerprint, ...]
+    problems: list[Problem]
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """SHA-256 of each readable image's bytes (or pixels), in order."""
+        return tuple(fingerprint.digest for fingerprint in self.fingerprints)
+
+    def select(self, indices: Sequence[int]) -> "Inspection":
+        """Returns the inspection of these readable images alone, in the order of `indices`."""
+        kept = tuple(self.fingerprints[index] for index in indices)
+        return Inspection(self.readable.select(indices), kept, self.problems)
+
+
+def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> Inspection:
+    """Decodes every image once, so that a bad one is known before the long work begins.
+
+    Args:
+        split: The images.
+        image_size: Height and width in pixels.
+        label: Text of the progress bar.
+    """
+
+    def look(index: int) -> tuple[bytes, np.ndarray] | Problem:
+        name = split.names[index]
+        try:
+            source = split.images.read(name)
+            pixels = decode(source, image_size)
+        except (ImageError, OSError) as error:
+            return Problem(name, _reason(error))
+        content = source if isinstance(source, bytes) else source.tobytes()
+        return hashlib.sha256(content).digest(), shrink(pixels)
+
+    fingerprints: list[Fingerprint] = []
+    kept: list[int] = []
+    problems: list[Problem] = []
+    looks = enumerate(map_ahead(look, range(len(split))))
+    with progress_bar(label, len(split)) as bar:
+        while block := list(islice(looks, _HASHED)):
+            seen = [(index, *result) for index, result in block if not isinstance(result, Problem)]
+            problems += [result for _, result in block if isinstance(result, Problem)]
+            kept += [index for index, _, _ in seen]
+            if seen:
+                hashes = hash_greys([grey for _, _, grey in seen])
+                fingerprints += [
+                    Fingerprint(digest, *pair)
+                    for (_, digest, _), pair in zip(seen, hashes, strict=True)
+                ]
+            bar.update(len(block))
+    return Inspection(split.select(kept), tuple(fingerprints), problems)
+
+
+def read_image(split: Split, index: int, image_size: int) -> np.ndarray:
+    """Returns one image of a split, uint8, shape `(image_size, image_size, 3)`.
+
+    Raises:
+        DataError: If it can no longer be read.
+    """
+    name = split.names[index]
+    try:
+        return decode(split.images.read(name), image_size)
+    except (ImageError, OSError) as error:
+        raise DataError(f"{name} can no longer be read ({_reason(error)}).") from error
+
+
+def stream(split: Split, image_size: int, *, batch_size: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yields a split's images in order, in batches, decoded ahead.
+
+    Memory does not grow with the number of images.
+
+    Yields:
+        The rows of the batch, and its images, uint8, shape
+        `(batch, image_size, image_size, 3)`, RGB of 0..255.
+    """
+
+    def read(rows: slice) -> tuple[slice, np.ndarray]:
+        indices = range(len(split))[rows]
+        return rows, np.stack([read_image(split, index, image_size) for index in indices])
+
+    starts = range(0, len(split), batch_size)
+    rows = (slice(start, min(start + batch_size, len(split))) for start in starts)
+    yield from map_ahead(read, rows, each=1)
+
+
+def map_ahead(
+    work: Callable[[Item], Result], items: Iterable[Item], *, each: int = _AHEAD
+) -> Iterator[Result]:
+    """Maps in threads, in order, with `each` items in work for a thread and one more waiting."""
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        pending: deque[Future[Result]] = deque()
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) > threads * each:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".")

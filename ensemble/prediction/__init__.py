@@ -1,0 +1,1 @@
+"""From a photo, a folder or a video to answers."""

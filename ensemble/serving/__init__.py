@@ -1,0 +1,1 @@
+"""The trained model behind a page and an HTTP endpoint."""

@@ -1,0 +1,1 @@
+"""Phases of epochs on features and on images."""

@@ -1,0 +1,1 @@
+"""Search: spaces, trials, and the processes that share them."""

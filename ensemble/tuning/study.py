@@ -1,0 +1,206 @@
+"""A study: the folder of a search, with its settings and a record of every trial."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from configs.errors import RunError
+from configs.files import read_config, write_config
+from configs.schema import ExperimentConfig
+from configs.search import SearchExperiment
+from ensemble.run import Run
+from ensemble.tuning.spaces import label
+
+log = logging.getLogger(__name__)
+
+DIRECTIONS = {
+    "val_macro_f1": "max",
+    "val_accuracy": "max",
+    "val_balanced_accuracy": "max",
+    "val_loss": "min",
+}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What a trial came to.
+
+    Args:
+        number: Counted from 0.
+        status: "completed" or "failed".
+        values: Dotted leaf to its value.
+        metrics: Name such as "val_macro_f1" to its value; empty if it failed.
+        reason: Why it failed, in a line.
+        epochs: How many it trained.
+        best_epoch: The epoch that was judged, counted from 1.
+        seconds: From its proposal to its record.
+        overhead: Those of them that were not spent on training.
+        history: Name of a metric to its value in each epoch.
+    """
+
+    number: int
+    status: str
+    values: Mapping[str, Any]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    epochs: int = 0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    overhead: float = 0.0
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+class Study:
+    """The folder of a search.
+
+    It holds `search.yaml` (the settings), `oracle.json` (what the tuner knows),
+    `trials.csv`, `trials/NNNN/` (each trial's settings, history, report and
+    answers) and the winner's run folder.
+
+    Args:
+        folder: An existing folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[Path, TrialRecord] = {}
+
+    @classmethod
+    def open(cls, config: SearchExperiment) -> "Study":
+        """Opens the folder of a search, to begin it or to go on with it.
+
+        Raises:
+            RunError: If the folder holds something else, or cannot be written.
+        """
+        name = config.name or f"search-{_fingerprint(config)}"
+        study = cls(config.output / name)
+        path = study.folder / "search.yaml"
+        settings = _settings(config)
+        if path.exists():
+            _refuse_other(settings, path)
+            return study
+        if study.folder.exists() and any(study.folder.iterdir()):
+            raise RunError(f"{study.folder} is there and holds no search. Choose another --name.")
+        try:
+            study.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"The folder {study.folder} cannot be made ({error.strerror}). "
+                "Choose another --output or --name."
+            ) from error
+        Run(study.folder).write("search.yaml", write_config(settings))
+        return study
+
+    def lock(self) -> FileLock:
+        """Takes the folder for this process and its children, until the last of them ends.
+
+        Raises:
+            RunError: If another search is at work in it.
+        """
+        lock = FileLock(self.folder / "lock")
+        try:
+            lock.acquire(timeout=10)  # children of a search that was killed end within it
+        except Timeout as error:
+            raise RunError(
+                f"Another search is at work in {self.folder}. Wait for its end, or choose "
+                "another --name."
+            ) from error
+        return lock
+
+    def trial(self, number: int) -> Run:
+        """Returns the folder of a trial, which may be empty."""
+        return Run(self.folder / "trials" / f"{number:04}")
+
+    def write(self, record: TrialRecord) -> None:
+        """Keeps what a trial came to."""
+        self.trial(record.number).write_json("trial.json", vars(record))
+
+    def read(self, number: int) -> TrialRecord | None:
+        """Returns what a trial came to, None as long as it has not."""
+        path = self.trial(number).folder / "trial.json"
+        if path not in self._known:
+            try:
+                self._known[path] = TrialRecord(**json.loads(path.read_text("utf-8")))
+            except (OSError, ValueError, TypeError):
+                return None
+        return self._known[path]
+
+    def records(self) -> list[TrialRecord]:
+        """Returns the trials that came to something, by number."""
+        folders = sorted((self.folder / "trials").glob("[0-9]*"))
+        found = (self.read(int(folder.name)) for folder in folders)
+        return [record for record in found if record is not None]
+
+    def best(self, objective: str) -> list[TrialRecord]:
+        """Returns the completed trials, the best first."""
+        sign = -1 if DIRECTIONS[objective] == "max" else 1
+        done = [record for record in self.records() if record.status == "completed"]
+        return sorted(done, key=lambda record: (sign * record.metrics[objective], record.number))
+
+    def write_table(self) -> Path:
+        """Writes `trials.csv`, a line for each trial that came to something."""
+        records = self.records()
+        leaves = list(dict.fromkeys(path for record in records for path in record.values))
+        columns = ["trial", "status", *leaves, *DIRECTIONS]
+        columns += ["epochs", "best_epoch", "seconds", "overhead", "reason"]
+        return Run(self.folder).write_table("trials.csv", columns, _rows(records, leaves))
+
+
+def _rows(records: Sequence[TrialRecord], leaves: Sequence[str]) -> Iterator[list[object]]:
+    for record in records:
+        yield [
+            record.number,
+            record.status,
+            *(label(record.values[leaf]) if leaf in record.values else "" for leaf in leaves),
+            *(record.metrics.get(name, "") for name in DIRECTIONS),
+            record.epochs,
+            record.best_epoch,
+            f"{record.seconds:.3f}",
+            f"{record.overhead:.3f}",
+            record.reason or "",
+        ]
+
+
+def trial_settings(config: ExperimentConfig) -> str:
+    """Returns a trial's settings as YAML, as a run keeps its own."""
+    settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
+    settings["features"].pop("directory", None)
+    return write_config(settings)
+
+
+def _settings(config: SearchExperiment) -> dict[str, Any]:
+    """Returns the settings that decide a search's result."""
+    settings = config.model_dump(mode="json", exclude_none=True, exclude={"name", "output"})
+    settings["features"].pop("directory", None)
+    settings["search"].pop("workers", None)
+    return settings
+
+
+def _fingerprint(config: SearchExperiment) -> str:
+    text = json.dumps(_settings(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _refuse_other(settings: dict[str, Any], path: Path) -> None:
+    kept, asked = dict(_flatten(read_config(str(path)))), dict(_flatten(settings))
+    differing = sorted(name for name in {*kept, *asked} if kept.get(name) != asked.get(name))
+    if differing:
+        first = differing[0]
+        raise RunError(
+            f"{path.parent} holds another search: `{first}` was {kept.get(first)} there and is "
+            f"{asked.get(first)} now. Choose another --name, or go on with --config {path}."
+        )
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,343 @@
+"""Figures show the numbers they are given, inside their frame and apart from each other."""
+
+import io
+import itertools
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+from ensemble.evaluation import plots
+from ensemble.evaluation.plots import (
+    plot_confusion,
+    plot_contact_sheet,
+    plot_curves,
+    plot_errors,
+    plot_histories,
+    plot_tradeoff,
+    png,
+)
+
+EMOTIONS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+LONG = [f"a name that is much too long for a cell {index}" for index in range(20)]
+
+
+def make_history(epochs: int) -> dict[str, np.ndarray]:
+    steps = np.arange(1, epochs + 1)
+    return {
+        "accuracy": 0.85 - 0.4 * np.exp(-steps / 8),
+        "val_accuracy": 0.78 - 0.3 * np.exp(-steps / 5),
+        "loss": 0.35 + 0.8 * np.exp(-steps / 8),
+        "val_loss": 0.58 + 0.5 * np.exp(-steps / 4) + 0.004 * steps,
+        "seconds": np.full(epochs, 60.0),
+    }
+
+
+def make_counts(num_classes: int) -> np.ndarray:
+    random = np.random.default_rng(num_classes)
+    counts = random.poisson(20, size=(num_classes, num_classes))
+    return counts + np.diag(random.poisson(1500, size=num_classes))
+
+
+def make_images(count: int, shape: tuple[int, int] = (48, 48)) -> list[np.ndarray]:
+    random = np.random.default_rng(count)
+    return list(random.integers(256, size=(count, *shape, 3), dtype=np.uint8))
+
+
+def make_errors(count: int, names: list[str]) -> Figure:
+    truths = [names[index % len(names)] for index in range(count)]
+    predictions = [names[(index + 1) % len(names)] for index in range(count)]
+    confidences = np.linspace(0.99, 0.5, count)
+    return plot_errors(make_images(count), truths, predictions, confidences, "The worst mistakes")
+
+
+def drawn_texts(figure: Figure) -> dict[Text, Bbox]:
+    """Texts that reach the picture, unlike labels of ticks out of sight, and their boxes."""
+    canvas = FigureCanvasAgg(figure)
+    with patch.object(Text, "draw", autospec=True, side_effect=Text.draw) as draw:
+        canvas.draw()
+    texts = [call.args[0] for call in draw.call_args_list]
+    return {
+        text: text.get_window_extent(canvas.get_renderer())
+        for text in texts
+        if text.get_visible() and text.get_text().strip()
+    }
+
+
+def texts_of(figure: Figure) -> set[str]:
+    return {text.get_text() for text in drawn_texts(figure)}
+
+
+def grid_of(axes, num_classes: int) -> list[list[str]]:
+    """Texts of the cells of a matrix by their places."""
+    cells = {
+        (int(text.get_position()[1]), int(text.get_position()[0])): text.get_text()
+        for text in axes.texts
+    }
+    return [[cells[row, column] for column in range(num_classes)] for row in range(num_classes)]
+
+
+FIGURES = {
+    "curves of 1 epoch": lambda: plot_curves(make_history(1), 1, "run"),
+    "curves of 50 epochs": lambda: plot_curves(make_history(50), 43, "run"),
+    "curves of two phases": lambda: plot_curves(make_history(20), 17, "run", fine_tuned_from=12),
+    "curves without validation": lambda: plot_curves({"loss": [1.0, 0.5]}, None, "run"),
+    "curves that diverged": lambda: plot_curves({"loss": [1.0, 3e7], "val_loss": [1, np.nan]}, 1),
+    "no curves": lambda: plot_curves({}),
+    "2 classes": lambda: plot_confusion(make_counts(2), EMOTIONS[:2], "run"),
+    "8 classes": lambda: plot_confusion(make_counts(8), EMOTIONS, "run on test"),
+    "3 long classes": lambda: plot_confusion(make_counts(3), LONG[:3], "run"),
+    "10 long classes": lambda: plot_confusion(make_counts(10), LONG[:10], "run"),
+    "20 long classes": lambda: plot_confusion(make_counts(20), LONG, "run"),
+    "a long title": lambda: plot_confusion(make_counts(2), ["a", "b"], "A title " * 12),
+    "no errors": lambda: make_errors(0, EMOTIONS),
+    "1 error": lambda: make_errors(1, EMOTIONS),
+    "24 errors": lambda: make_errors(24, EMOTIONS[:3]),
+    "24 long errors": lambda: make_errors(24, LONG),
+    "contact sheet": lambda: plot_contact_sheet(
+        {name: make_images(10) for name in LONG[:4]}, "run"
+    ),
+    "no images": lambda: plot_contact_sheet({}),
+}
+
+
+@pytest.mark.parametrize("make", FIGURES.values(), ids=FIGURES)
+def test_texts_are_whole_and_apart(make):
+    figure = make()
+    boxes = drawn_texts(figure)
+    level = {text: box for text, box in boxes.items() if text.get_rotation() != 45}
+
+    assert level
+    for text, box in boxes.items():
+        assert figure.bbox.containsx(box.x0), f"{text} is clipped"
+        assert figure.bbox.containsx(box.x1), f"{text} is clipped"
+        assert figure.bbox.containsy(box.y0), f"{text} is clipped"
+        assert figure.bbox.containsy(box.y1), f"{text} is clipped"
+    for (one, box), (other, box_of_other) in itertools.combinations(level.items(), 2):
+        assert not box.overlaps(box_of_other), f"{one} overlaps {other}"
+
+
+@pytest.mark.parametrize("name", ["curves of 1 epoch", "8 classes", "24 errors", "no images"])
+def test_png_is_150_pixels_to_the_inch(name):
+    figure = FIGURES[name]()
+    with Image.open(io.BytesIO(png(figure))) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert image.size == pytest.approx(figure.get_size_inches() * 150, abs=1)
+
+
+def test_curves_show_the_history():
+    history = make_history(12)
+    accuracy, loss = plot_curves(history, None, "vgg16").axes
+
+    for axes, name in ((accuracy, "accuracy"), (loss, "loss")):
+        training, validation = axes.lines
+        np.testing.assert_array_equal(training.get_xdata(), np.arange(1, 13))
+        np.testing.assert_array_equal(training.get_ydata(), history[name])
+        np.testing.assert_array_equal(validation.get_ydata(), history[f"val_{name}"])
+        assert (training.get_label(), validation.get_label()) == ("Training", "Validation")
+
+
+@pytest.mark.parametrize(("epochs", "best"), [(1, 1), (22, 17), (50, 50)])
+def test_best_epoch_is_marked_with_its_values(epochs, best):
+    history = make_history(epochs)
+    accuracy, loss = plot_curves(history, best, "vgg16").axes
+
+    for axes in (accuracy, loss):
+        (line,) = [line for line in axes.lines if line.get_label() == "Best epoch"]
+        assert set(line.get_xdata()) == {best}
+    assert accuracy.get_title("right") == f"{history['val_accuracy'][best - 1]:.1%} at epoch {best}"
+    assert loss.get_title("right") == f"{history['val_loss'][best - 1]:.3f} at epoch {best}"
+
+
+def test_best_epoch_is_in_the_legend_only_where_it_is_known():
+    known, unknown = plot_curves(make_history(3), 2), plot_curves(make_history(3))
+
+    assert "Best epoch" in texts_of(known)
+    assert "Best epoch" not in texts_of(unknown)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 8, 22, 50, 300])
+def test_epochs_are_whole_numbers_from_one(epochs):
+    for axes in plot_curves(make_history(epochs), 1).axes:
+        low, high = axes.get_xlim()
+        ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+
+        assert ticks
+        assert all(tick == int(tick) and 1 <= tick <= epochs for tick in ticks)
+
+
+def test_percents_on_the_axis_are_exact():
+    history = {"accuracy": [0.5131, 0.5139], "val_accuracy": [0.512, 0.513]}
+    axes = plot_curves(history, 2).axes[0]
+
+    low, high = axes.get_ylim()
+    for tick in axes.get_yticks():
+        if low <= tick <= high:
+            label = axes.yaxis.get_major_formatter()(tick)
+            assert float(label.rstrip("%")) == pytest.approx(100 * tick)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 8, 10, 20])
+def test_confusion_shows_counts_and_shares(num_classes):
+    counts = make_counts(num_classes)
+    left, right = plot_confusion(counts, LONG[:num_classes], "run").axes
+
+    expected = [[f"{count:,}" for count in row] for row in counts.tolist()]
+    assert grid_of(left, num_classes) == expected
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    assert grid_of(right, num_classes) == [[f"{share:.0%}" for share in row] for row in shares]
+
+
+def test_confusion_has_truths_as_rows_from_the_top():
+    left, right = plot_confusion([[1, 2], [3, 4]], ["cat", "dog"], "run").axes
+
+    assert left.yaxis_inverted()
+    assert [label.get_text() for label in left.get_yticklabels()] == ["cat", "dog"]
+    assert (left.get_ylabel(), left.get_xlabel()) == ("True class", "Predicted class")
+    for axes in (left, right):
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["cat", "dog"]
+
+
+def test_class_without_images_has_no_shares():
+    _, right = plot_confusion([[5, 0], [0, 0]], ["cat", "dog"]).axes
+
+    assert grid_of(right, 2) == [["100%", "0%"], ["–", "–"]]
+
+
+def test_cut_names_stay_apart():
+    left, _ = plot_confusion(make_counts(20), LONG).axes
+    labels = [label.get_text() for label in left.get_yticklabels()]
+
+    assert len(set(labels)) == 20
+    assert all("…" in label and len(label) < 30 for label in labels)
+
+
+def test_names_are_not_read_as_formulas():
+    figure = plot_confusion(make_counts(2), ["$a$", r"$\frac{$"], "$x$ and $y$")
+
+    assert len(png(figure)) > 1000
+    assert {"$a$", r"$\frac{$", "$x$ and $y$"} <= set(texts_of(figure))
+
+
+def test_errors_show_pictures_with_captions():
+    images = make_images(3)
+    figure = plot_errors(
+        images, ["sad", "happy", "sad"], ["happy", "sad", "neutral"], [0.934, 0.8, 0.51], "Worst"
+    )
+    (sheet,) = figure.axes
+
+    assert [text.get_text() for text in sheet.texts] == [
+        "sad → happy 0.93",
+        "happy → sad 0.80",
+        "sad → neutral 0.51",
+    ]
+    for shown, image in zip(sheet.images, images, strict=True):
+        np.testing.assert_array_equal(shown.get_array(), image)
+    assert "Worst" in texts_of(figure)
+
+
+def test_wide_captions_break_before_the_arrow():
+    (sheet,) = plot_errors(make_images(1), ["a rather wide name"], ["another one"], [0.7]).axes
+
+    assert [text.get_text() for text in sheet.texts] == [
+        "a rather wide name",
+        "→ another one 0.70",
+    ]
+
+
+def test_no_more_than_24_errors_are_drawn():
+    (sheet,) = make_errors(40, ["happy", "sad"]).axes
+
+    assert len(sheet.images) == len(sheet.texts) == plots.MOST_ERRORS == 24
+
+
+def test_no_mistakes_are_told():
+    figure = make_errors(0, EMOTIONS)
+
+    assert texts_of(figure) == {"The worst mistakes", "No mistakes."}
+
+
+def test_pictures_keep_their_proportions():
+    images = [*make_images(1, shape=(30, 60)), *make_images(1, shape=(60, 30))]
+    (sheet,) = plot_errors(images, ["a", "a"], ["b", "b"], [1.0, 1.0]).axes
+
+    ratios = []
+    for shown in sheet.images:
+        left, right, bottom, top = shown.get_extent()
+        ratios.append((right - left) / (bottom - top))
+    assert ratios == pytest.approx([2, 0.5])
+
+
+def test_contact_sheet_has_a_row_for_each_class():
+    figure = plot_contact_sheet(
+        {"happy": make_images(12), "sad": make_images(3), "rare": []}, "demo faces"
+    )
+    (sheet,) = figure.axes
+
+    assert texts_of(figure) == {"demo faces", "happy", "sad", "rare"}
+    tops = [shown.get_extent()[3] for shown in sheet.images]
+    assert [len(list(row)) for _, row in itertools.groupby(tops)] == [plots.MOST_IMAGES, 3]
+
+
+def test_threads_draw_what_one_thread_draws():
+    drawings = [FIGURES[name] for name in ("curves of 50 epochs", "8 classes", "24 errors")]
+    alone = [png(make()) for make in drawings]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda make: png(make()), drawings * 2))
+
+    assert together == alone * 2
+
+
+def test_pyplot_is_never_imported():
+    program = (
+        "import sys; from ensemble.evaluation.plots import *; png(plot_curves({'loss': [1.0]})); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_each_history_is_a_line_of_its_own_in_all_four_panels():
+    histories = {f"setting {number}": make_history(number + 3) for number in range(15)}
+
+    figure = plot_histories(histories, "Fifteen settings")
+
+    names = ["accuracy", "val_accuracy", "loss", "val_loss"]
+    assert len(figure.axes) == 4
+    for axes, name in zip(figure.axes, names, strict=True):
+        for line, history in zip(axes.get_lines(), histories.values(), strict=True):
+            np.testing.assert_array_equal(line.get_ydata(), history[name])
+    looks = {(line.get_color(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
+    dashes = {str(line._dash_pattern) for line in figure.axes[0].get_lines()}
+    assert len(looks) >= 14
+    assert len(dashes) == 3
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+    assert {*histories} <= {text.get_text() for text in figure.texts}
+
+
+def test_a_tradeoff_shows_each_model_at_its_cost_with_its_interval():
+    scores = {"Accuracy": [(0.7, 0.65, 0.74), (0.8, 0.77, 0.83)]}
+    costs = {"Parameters": [20.0, 10.0], "Time": [3.0, 4.0]}
+
+    figure = plot_tradeoff(["one", "two"], [1, 2], scores, costs, "Two models")
+
+    assert len(figure.axes) == 2
+    for axes, amounts in zip(figure.axes, costs.values(), strict=True):
+        drawn = {(*line.get_xdata(), *line.get_ydata()) for line in axes.get_lines()}
+        assert drawn == {
+            shape
+            for amount, (value, low, high) in zip(amounts, scores["Accuracy"], strict=True)
+            for shape in ((amount, amount, low, high), (amount, value))
+        }
+        ends = {text.get_text(): text.xy for text in axes.texts}
+        assert ends["1"] in {(amounts[0], 0.65), (amounts[0], 0.74)}
+        assert ends["2"] in {(amounts[1], 0.77), (amounts[1], 0.83)}
+    assert {"1  one", "2  two", "1 branch", "2 branches"} <= {t.get_text() for t in figure.texts}

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.errors import DataError
+from ensemble.images.decoding import ImageError
+from ensemble.prediction.photos import Photo, find_photos, read_frames
+
+
+@pytest.fixture
+def party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, which is the working one, with photos here and below."""
+    for name in ("a.png", "b.jpg", "deep/c.png"):
+        path = tmp_path / "party" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), "red").save(path)
+    (tmp_path / "party" / "notes.txt").write_text("no photo")
+    monkeypatch.chdir(tmp_path)
+    return Path("party")
+
+
+def names(*words: str) -> list[str]:
+    return [photo.name for photo in find_photos(words)]
+
+
+def test_folders_patterns_and_files_are_listed_in_order(party):
+    assert names("party") == ["party/a.png", "party/b.jpg", "party/deep/c.png"]
+    assert names("party/*.png") == ["party/a.png"]
+    assert names("party/**/*.png") == ["party/a.png", "party/deep/c.png"]
+    assert names(f"{Path.cwd()}/party/*.jpg") == [f"{Path.cwd()}/party/b.jpg"]
+    assert names("party/b.jpg", "party/a.png") == ["party/b.jpg", "party/a.png"]
+    assert names("party/notes.txt") == ["party/notes.txt"]  # asked for by name: told when read
+
+
+def test_a_table_names_photos_relative_to_itself_or_to_here(party):
+    (party / "list.csv").write_text("id,Path\n1,a.png\n2,party/b.jpg\n3,gone.png\n4,\n")
+
+    assert find_photos(["party/list.csv"]) == [
+        Photo("a.png", party / "a.png"),
+        Photo("party/b.jpg", Path("party/b.jpg")),
+        Photo("gone.png", party / "gone.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("partyy", "There is no file or folder 'partyy'. Did you mean 'party'?"),
+        ("party/*.gif", "No image and no video is called like 'party/*.gif'"),
+        ("empty", "There is no image in 'empty'"),
+        ("labels.csv", "needs a column `path`. Its columns: who, what"),
+        ("none.csv", "names no photo"),
+        ("binary.csv", "cannot be read as CSV in UTF-8"),
+    ],
+)
+def test_what_names_no_photo_is_told(party, word, told):
+    Path("empty").mkdir()
+    Path("labels.csv").write_text("who,what\nme,happy\n")
+    Path("none.csv").write_text("path\n\n")
+    Path("binary.csv").write_bytes(b"path\n\xff\xfe\n")
+
+    with pytest.raises(DataError) as caught:
+        find_photos([word])
+
+    assert told in str(caught.value)
+
+
+def test_of_a_video_every_so_many_frames_are_looked_at(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    for number in range(7):
+        frame = np.zeros((48, 64, 3), np.uint8)
+        frame[..., 2] = 30 * number  # OpenCV's order is BGR
+        writer.write(frame)
+    writer.release()
+
+    frames = list(read_frames([Photo("clip.avi", path)], every=3))
+
+    assert [name for name, _ in frames] == ["clip.avi#0", "clip.avi#3", "clip.avi#6"]
+    for (_, pixels), red in zip(frames, (0, 90, 180), strict=True):
+        assert isinstance(pixels, np.ndarray)
+        np.testing.assert_allclose(pixels[20, 20], [red, 0, 0], atol=6)  # lossy
+
+
+def test_a_damaged_video_does_not_end_the_rest(tmp_path):
+    pytest.importorskip("cv2")
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    photos = [Photo("clip.mp4", tmp_path / "clip.mp4"), Photo("-", b"bytes")]
+
+    broken, photo = read_frames(photos)
+
+    assert isinstance(broken[1], ImageError)
+    assert photo == ("-", b"bytes")

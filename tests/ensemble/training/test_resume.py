@@ -1,0 +1,234 @@
+"""A training that was broken off goes on as if nothing had happened."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.errors import RunError
+from configs.files import write_config
+from configs.schema import ExperimentConfig
+from ensemble import experiment
+from ensemble.experiment import fit, resume
+from ensemble.run import Run
+from ensemble.train import main as train
+from ensemble.training.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.backend
+
+MakeConfig = Callable[..., ExperimentConfig]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+def history_of(run: Run) -> list[dict[str, float]]:
+    with (run.folder / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    numbers = []
+    for row in rows:
+        del row["phase"], row["seconds"]
+        numbers.append({name: float(value) for name, value in row.items()})
+    return numbers
+
+
+def assert_same_run(run: Run, expected: Run) -> None:
+    history, expected_history = history_of(run), history_of(expected)
+    assert len(history) == len(expected_history)
+    for row, expected_row in zip(history, expected_history, strict=True):
+        assert row == pytest.approx(expected_row, abs=1e-4)
+    weights, expected_weights = (r.load_model().model.get_weights() for r in (run, expected))
+    for values, expected_values in zip(weights, expected_weights, strict=True):
+        np.testing.assert_allclose(values, expected_values, rtol=1e-4, atol=1e-5)
+
+
+def break_off(monkeypatch, epoch: int) -> None:
+    """Ends the training once the checkpoint of an epoch is written."""
+    write = experiment.write_checkpoint
+
+    def write_and_die(run, progress):
+        write(run, progress)
+        if len(progress.history) == epoch:
+            raise KilledError
+
+    monkeypatch.setattr(experiment, "write_checkpoint", write_and_die)
+
+
+@pytest.mark.parametrize(
+    ("settings", "epoch"),
+    [
+        ({"epochs": 6, "patience": 2, "monitor": "val_loss", "learning_rate": 0.05}, 3),
+        ({"epochs": 6, "schedule": "plateau", "monitor": "val_loss", "learning_rate": 0.1}, 4),
+        ({"epochs": 5, "schedule": "cosine", "warmup_epochs": 2, "ema": 0.9}, 2),
+        ({"epochs": 4, "balance": "sampling", "label_smoothing": 0.1, "clip_norm": 1.0}, 1),
+    ],
+    ids=["stopping", "plateau", "cosine-ema", "sampling"],
+)
+def test_it_ends_as_it_would_have_ended(settings, epoch, make_config: MakeConfig, monkeypatch):
+    config = make_config(training=settings)
+    expected = fit(config.model_copy(update={"name": "whole"}))
+    with monkeypatch.context() as patch:
+        break_off(patch, epoch)
+        with pytest.raises(KilledError):
+            fit(config.model_copy(update={"name": "broken"}))
+
+    resumed = resume(config.output / "broken", config)
+
+    assert_same_run(resumed.run, expected.run)
+    assert not (resumed.run.folder / "checkpoint.npz").exists()
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4], ids=["head", "between", "fine-tuning"])
+def test_both_phases_go_on(epoch, make_config: MakeConfig, monkeypatch):
+    config = make_config(
+        training={
+            "epochs": 2,
+            "unfreeze": "last:1",
+            "fine_tuning": {"epochs": 3, "learning_rate": 1e-3},
+        }
+    )
+    expected = fit(config.model_copy(update={"name": "whole"}))
+    with monkeypatch.context() as patch:
+        break_off(patch, epoch)
+        with pytest.raises(KilledError):
+            fit(config.model_copy(update={"name": "broken"}))
+
+    resumed = resume(config.output / "broken", config)
+
+    assert_same_run(resumed.run, expected.run)
+    assert resumed.history.phases == ("head",) * 2 + ("fine-tuning",) * 3
+
+
+def test_a_run_that_never_finished_an_epoch_starts_anew(make_config, monkeypatch):
+    config = make_config(training={"epochs": 2})
+    expected = fit(config.model_copy(update={"name": "whole"}))
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "train_phases", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(config.model_copy(update={"name": "broken"}))
+
+    assert_same_run(resume(config.output / "broken", config).run, expected.run)
+
+
+def test_other_images_are_refused(make_config, monkeypatch, colours_folder):
+    config = make_config().model_copy(update={"name": "broken"})
+    break_off(monkeypatch, 1)
+    with pytest.raises(KilledError):
+        fit(config)
+    (colours_folder / "red" / "00.png").write_bytes(
+        (colours_folder / "red" / "01.png").read_bytes()
+    )
+
+    with pytest.raises(RunError, match=r"no longer those.*--config"):
+        resume(config.output / "broken", config)
+
+
+def test_a_damaged_checkpoint_is_named(make_config, monkeypatch):
+    config = make_config().model_copy(update={"name": "broken"})
+    break_off(monkeypatch, 1)
+    with pytest.raises(KilledError):
+        fit(config)
+    path = config.output / "broken" / "checkpoint.npz"
+    path.write_bytes(path.read_bytes()[:-50])
+
+    with pytest.raises(RunError, match=r"checkpoint\.npz is damaged"):
+        read_checkpoint(Run(path.parent))
+
+
+def test_a_run_at_its_end_is_refused(make_config, capsys):
+    result = fit(make_config(training={"epochs": 1}))
+
+    assert train(["--resume", str(result.run.folder)]) == 2
+
+    assert "has come to its end" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--resume", "nowhere"], "nowhere is no run"),
+        (["--resume", "runs/x", "--epochs", "3"], "no other flags than --cache and --devices"),
+    ],
+)
+def test_resuming_amiss_is_told(words, told, capsys):
+    assert train(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def start(config: ExperimentConfig, folder: Path) -> subprocess.Popen:
+    """Starts a training in a process of its own, with the tiny branch as a plugin."""
+    plugin = folder / "tiny_plugin.py"
+    plugin.write_text(
+        "from branches.registry import BranchSpec, register_branch\n"
+        "from tests.conftest import build_tiny\n"
+        "register_branch(BranchSpec(name='tiny', builder=build_tiny, preprocessing='tf',\n"
+        "    min_size=8, reference='none'))\n"
+    )
+    settings = config.model_dump(mode="json", exclude_none=True) | {"plugins": [str(plugin)]}
+    (folder / "settings.yaml").write_text(write_config(settings))
+    command = [sys.executable, "-m", "ensemble.train", "--config", str(folder / "settings.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def wait_for_epoch(run: Run, epoch: int) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        path = run.folder / "log.txt"
+        if path.exists() and f"epoch {epoch} of" in path.read_text():
+            return
+        time.sleep(0.002)
+    raise TimeoutError
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_moment_goes_on(make_config: MakeConfig, tmp_path):
+    training = {
+        "epochs": 60,
+        "patience": 60,
+        "unfreeze": "last:1",
+        "fine_tuning": {"epochs": 40, "learning_rate": 1e-3},
+    }
+    config = make_config(training=training, features={"directory": tmp_path / "cache"})
+    expected = fit(config.model_copy(update={"name": "whole"}))
+    run = Run(config.output / "killed")
+    with start(config.model_copy(update={"name": "killed"}), tmp_path) as process:
+        wait_for_epoch(run, 25)
+        process.kill()
+    progress = read_checkpoint(run)
+    assert progress is not None
+    assert 24 <= len(progress.history) < 100
+
+    resumed = resume(run.folder, config)
+
+    assert_same_run(resumed.run, expected.run)
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_politely_and_can_be_gone_on_from(make_config: MakeConfig, tmp_path):
+    config = make_config(training={"epochs": 3000, "patience": 3000})
+    run = Run(config.output / "stopped")
+    with start(config.model_copy(update={"name": "stopped"}), tmp_path) as process:
+        wait_for_epoch(run, 5)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+
+    assert process.returncode == 130
+    assert b"Traceback" not in err
+    assert f"--resume {run.folder}".encode() in out
+    assert 5 <= len(history_of(run)) < 3000
+    assert run.load_model().classes == ("blue", "red")
+    progress = read_checkpoint(run)
+    assert progress is not None
+    assert len(progress.history) == len(history_of(run))

@@ -1,0 +1,185 @@
+import gc
+import weakref
+
+import keras
+import numpy as np
+import pytest
+
+from configs.schema import TrainingConfig
+from ensemble.fusion import adapt_scales
+from ensemble.model import build_classifier, build_model
+from ensemble.training import batches as batches_module
+from ensemble.training.batches import Examples, draw_order
+from ensemble.training.targets import one_hot
+from ensemble.training.trainer import predict_examples, train_model
+
+pytestmark = pytest.mark.backend
+
+# On PyTorch dropout draws from the generator of the process, from which `fit` draws too.
+COMPARABLE_DROPOUT = 0.0 if keras.backend.backend() == "torch" else 0.2
+
+
+@pytest.fixture
+def data() -> Examples:
+    """Three views of 40 images, bright ones in class 1."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(40, dtype=np.int32) % 2
+    images = generator.uniform(0, 150, (3, 40, 16, 16, 3)) + 100 * labels[:, None, None, None]
+    return Examples({"image": images.astype("float32")}, one_hot(labels, 2), np.ones(40, "float32"))
+
+
+def extracted(ensemble, data: Examples) -> Examples:
+    views = [ensemble.extractor.predict(view, verbose=0)["tiny"] for view in data.inputs["image"]]
+    return Examples({"tiny": np.stack(views)}, data.targets, data.weights)
+
+
+def train_frozen_branches(
+    ensemble, data: Examples, config: TrainingConfig, seed: int
+) -> list[float]:
+    """The naive way: the frozen extractor runs at every step. Returns each epoch's loss."""
+    image = keras.Input((16, 16, 3), name="image")
+    model = keras.Model({"image": image}, ensemble.model(image))
+    model.compile(
+        keras.optimizers.Adam(config.learning_rate, epsilon=config.epsilon),
+        "categorical_crossentropy",
+    )
+    losses = []
+    for epoch in range(1, config.epochs + 1):
+        rows, views = draw_order(data, seed=seed, epoch=epoch)
+        history = model.fit(
+            {"image": data.inputs["image"][views, rows]},
+            data.targets[rows],
+            sample_weight=data.weights[rows],
+            batch_size=config.batch_size,
+            shuffle=False,
+            verbose=0,
+        )
+        losses += history.history["loss"]
+    return losses
+
+
+def test_stored_features_train_exactly_as_frozen_branches_at_every_step(tiny, data):
+    config = TrainingConfig(epochs=3, batch_size=16, patience=9)
+    trained = []
+    for way in ("features", "images"):
+        keras.utils.set_random_seed(5)
+        ensemble = build_model(
+            [tiny],
+            classes="ab",
+            image_size=16,
+            weights="random",
+            head_options={"dropout": COMPARABLE_DROPOUT},
+        )
+        keras.utils.set_random_seed(6)
+        if way == "features":
+            features = extracted(ensemble, data)
+            history = train_model(ensemble.classifier, features, features, config, seed=7)
+            trained.append(history.epochs["loss"])
+        else:
+            trained.append(train_frozen_branches(ensemble, data, config, seed=7))
+
+    np.testing.assert_allclose(trained[0], trained[1], rtol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_history(tiny, data):
+    def history(seed: int) -> dict:
+        keras.utils.set_random_seed(seed)
+        ensemble = build_model([tiny], classes="ab", image_size=16, weights="random", seed=1)
+        features = extracted(ensemble, data)
+        config = TrainingConfig(epochs=3, batch_size=16)
+        epochs = train_model(ensemble.classifier, features, features, config, seed=seed).epochs
+        return {name: values for name, values in epochs.items() if name != "seconds"}
+
+    assert history(1) == history(1)
+    assert history(1) != history(2)
+
+
+def test_the_best_epochs_weights_are_kept_and_named(tiny, data):
+    ensemble = build_model([tiny], classes="ab", image_size=16, weights="random")
+    features = extracted(ensemble, data)
+    wrong = Examples(features.inputs, 1 - features.targets, features.weights)
+
+    # Against inverted labels validation only gets worse, so an early epoch is best.
+    history = train_model(
+        ensemble.classifier,
+        features,
+        wrong,
+        TrainingConfig(epochs=30, batch_size=16, patience=2, monitor="val_loss"),
+        seed=1,
+    )
+
+    losses = history.epochs["val_loss"]
+    assert history.best_epoch == int(np.argmin(losses)) + 1
+    assert len(losses) == history.best_epoch + 2
+    probabilities = predict_examples(ensemble.classifier, wrong)
+    kept = -np.log((probabilities * wrong.targets).sum(axis=1)).mean()
+    np.testing.assert_allclose(kept, min(losses), rtol=1e-4)
+
+
+def test_optimizer_settings_reach_adam(tiny, data):
+    ensemble = build_model([tiny], classes="ab", image_size=16, weights="random")
+    features = extracted(ensemble, data)
+    config = TrainingConfig(
+        epochs=1, learning_rate=1e-4, beta_1=0.8, beta_2=0.9, epsilon=0.1, amsgrad=True
+    )
+
+    train_model(ensemble.classifier, features, features, config, seed=1)
+
+    adam = ensemble.classifier.optimizer
+    np.testing.assert_allclose(float(adam.learning_rate), 1e-4, rtol=1e-6)
+    assert (adam.beta_1, adam.beta_2, adam.epsilon, adam.amsgrad) == (0.8, 0.9, 0.1, True)
+
+
+def train_from(values, targets: np.ndarray) -> tuple[dict, np.ndarray]:
+    """Trains on features of one branch and returns the history and what it then predicts."""
+    keras.utils.set_random_seed(1)
+    classifier = build_classifier({"a": values.shape[2:]}, classes="ab", standardize=True)
+    data = Examples({"a": values}, targets, np.ones(len(targets), "float32"))
+    config = TrainingConfig(epochs=3, batch_size=8)
+    adapt_scales(classifier, data.inputs)
+    history = dict(train_model(classifier, data, data, config, seed=2).epochs)
+    del history["seconds"]
+    return history, predict_examples(classifier, data)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_neither_place_nor_precision_of_storage_changes_a_training(
+    data, dtype, monkeypatch, tmp_path
+):
+    stored = data.inputs["image"].astype(dtype)
+    history, probabilities = train_from(stored.astype("float32"), data.targets)
+
+    mapped = np.memmap(tmp_path / "features", dtype, "w+", shape=stored.shape)
+    mapped[:] = stored
+    monkeypatch.setattr(batches_module, "_BLOCK", 3 * 8 * stored[0, 0].nbytes)  # bytes
+    streamed_history, streamed_probabilities = train_from(mapped, data.targets)
+
+    for name, values in history.items():
+        np.testing.assert_allclose(streamed_history[name], values, rtol=1e-5)
+    np.testing.assert_allclose(streamed_probabilities, probabilities, rtol=1e-4)
+
+
+def test_nothing_of_a_training_stays_in_memory(data):
+    def train():
+        classifier = build_classifier({"image": (16, 16, 3)}, classes="ab")
+        config = TrainingConfig(epochs=1, batch_size=16)
+        train_model(classifier, data, data, config, seed=1)
+        return weakref.ref(classifier)
+
+    trained = train()
+    gc.collect()
+
+    assert trained() is None
+
+
+def test_weights_count_in_the_loss(tiny, data):
+    ensemble = build_model([tiny], classes="ab", image_size=16, weights="random")
+    features = extracted(ensemble, data)
+    only_ones = Examples(features.inputs, features.targets, features.targets[:, 1])
+
+    train_model(
+        ensemble.classifier, only_ones, features, TrainingConfig(epochs=20, patience=30), seed=1
+    )
+    logits = ensemble.classifier.get_layer("logits").get_weights()[1]
+
+    assert logits[1] > logits[0]
