@@ -33,8 +33,8 @@ from ensemble.run import Run  # noqa: E402
 from ensemble.training.batches import Examples  # noqa: E402
 from ensemble.training.checkpoint import write_checkpoint  # noqa: E402
 from ensemble.training.fine_tuning import fine_tune, named_input, thaw_branches  # noqa: E402
+from ensemble.training.history import Progress  # noqa: E402
 from ensemble.training.targets import one_hot  # noqa: E402
-from ensemble.training.trainer import Progress  # noqa: E402
 
 _VALIDATION = 64  # images
 

@@ -484,6 +484,9 @@ class TrainingConfig(Settings):
         description="devices that share each step: a number, or all; a batch is split among them",
         **flag("devices", metavar="N|all"),
     )
+    jit_compile: bool = Field(
+        False, description="compile tensorflow's steps with XLA, as jax always does"
+    )
     trackers: Annotated[list[Literal["tensorboard", "mlflow"]], BeforeValidator(_split_commas)] = (
         Field(
             [],

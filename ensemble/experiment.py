@@ -44,9 +44,9 @@ from ensemble.records import (
 )
 from ensemble.run import Run
 from ensemble.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+from ensemble.training.history import History, Progress
 from ensemble.training.phases import make_classifier, train_phases
 from ensemble.training.tracking import make_trackers
-from ensemble.training.trainer import History, Progress
 
 log = logging.getLogger(__name__)
 

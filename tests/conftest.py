@@ -20,6 +20,11 @@ def pytest_configure() -> None:
     load_backend()  # quietly, before a test module imports Keras
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has slow tests go first, so that none of them ends alone when all others are done."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real faces that some tests measure on; they skip without it."""

@@ -159,6 +159,11 @@ def _refuse_unfit(config: TrainingConfig, distribution: Distribution) -> None:
             f"clip its own part of the gradient. Received: {config.clip_norm}. Leave it out, or "
             "set KERAS_BACKEND to jax."
         )
+    if config.jit_compile:
+        raise ConfigError(
+            "`training.jit_compile` goes with one device on tensorflow. Received: true. Leave it "
+            "out, or set KERAS_BACKEND to jax."
+        )
     if config.unfreeze and config.fine_tuning.precision == "float16":
         raise ConfigError(
             "`training.fine_tuning.precision` float16 goes with one device on tensorflow. "

@@ -9,7 +9,7 @@ import numpy as np
 
 from configs.errors import RunError
 from ensemble.run import Run
-from ensemble.training.trainer import History, Progress
+from ensemble.training.history import History, Progress
 
 _FILE = "checkpoint.npz"
 _LISTS = ("model", "optimizer", "best")

@@ -17,8 +17,10 @@ from ensemble.model import MultiBranchModel
 from ensemble.progress import progress_bar
 from ensemble.training.augmentation import Augmentation
 from ensemble.training.batches import Examples
+from ensemble.training.epochs import Phase
+from ensemble.training.history import History, Progress
 from ensemble.training.precision import in_precision
-from ensemble.training.trainer import History, Phase, Progress, train_model
+from ensemble.training.trainer import train_model
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ from ensemble.records import record_features
 from ensemble.training import fine_tuning
 from ensemble.training.batches import Examples, Inputs
 from ensemble.training.fine_tuning import fine_tune, load_pixels, named_input
+from ensemble.training.history import History, Progress
 from ensemble.training.targets import make_targets, one_hot
-from ensemble.training.trainer import History, Progress, predict_examples, train_model
+from ensemble.training.trainer import predict_examples, train_model
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,10 @@
-"""Training: phases of epochs with early stopping, that can be interrupted and gone on with."""
+"""The training of a phase with early stopping, that can be interrupted and gone on with."""
 
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -13,23 +13,14 @@ import numpy as np
 from configs.schema import TrainingConfig
 from ensemble.devices.devices import refuse_full_memory
 from ensemble.devices.distribution import ALONE, Distribution
-from ensemble.evaluation.report import TrainingSummary
 from ensemble.fusion import refresh_scales
 from ensemble.progress import progress_bar
-from ensemble.training.batches import (
-    Block,
-    Change,
-    Examples,
-    Inputs,
-    Order,
-    draw_order,
-    first_views,
-    read_blocks,
-)
+from ensemble.training.batches import Block, Examples, first_views, read_blocks
+from ensemble.training.compilation import compile_model, make_schedule
+from ensemble.training.epochs import Phase, seed_of, training_blocks, validation_blocks
+from ensemble.training.history import History, Progress
 from ensemble.training.interrupts import Interrupts
 from ensemble.training.loops import Loop, evaluation_loop, training_loop
-from ensemble.training.optimizers import FusedAdam
-from ensemble.training.targets import balance, draw_classes, smooth
 
 log = logging.getLogger(__name__)
 
@@ -38,113 +29,6 @@ _COUNTERS = {
     *("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter"),
     "_ema_weights_in_model",
 }
-
-Augment = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of epochs of one kind.
-
-    Args:
-        name: As in the history.
-        epochs: How many at most.
-        learning_rate: Adam's step.
-        factors: What it is multiplied by for each trainable variable; None: 1.
-        augment: What becomes of images and targets in each epoch, by a seed.
-        validation_batch: Images judged at a time; only the speed depends on it.
-        most_steps: Steps between two looks at the keyboard; None: any number.
-        precision: Of the arithmetic, to know whether gradients must be scaled.
-    """
-
-    name: str
-    epochs: int
-    learning_rate: float
-    factors: Sequence[float] | None = None
-    augment: Augment | None = None
-    validation_batch: int = 256
-    most_steps: int | None = None
-    precision: str = "float32"
-
-
-@dataclass(frozen=True)
-class History:
-    """What each epoch came to, over all phases.
-
-    Args:
-        monitor: What chooses the best epoch, such as "val_accuracy".
-        phases: The name of each epoch's phase.
-        epochs: Name such as "val_accuracy" to one value for each epoch.
-        best_epoch: The epoch whose weights are kept, counted from 1; 0: none yet.
-        interrupted: Whether somebody stopped it before its end.
-    """
-
-    monitor: str
-    phases: Sequence[str] = ()
-    epochs: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    best_epoch: int = 0
-    interrupted: bool = False
-
-    def __len__(self) -> int:
-        return len(self.phases)
-
-    @property
-    def best(self) -> float | None:
-        """The best value of the monitor; None before the first epoch."""
-        return self.epochs[self.monitor][self.best_epoch - 1] if self.best_epoch else None
-
-    @property
-    def second_phase(self) -> int | None:
-        """The epoch with which another phase begins, counted from 1; None where there is one."""
-        later = [epoch for epoch, phase in enumerate(self.phases, 1) if phase != self.phases[0]]
-        return later[0] if later else None
-
-    def with_epoch(self, phase: str, values: Mapping[str, float], best_epoch: int) -> "History":
-        """Returns the history with one more epoch."""
-        return replace(
-            self,
-            phases=(*self.phases, phase),
-            epochs={name: (*self.epochs.get(name, ()), value) for name, value in values.items()},
-            best_epoch=best_epoch,
-        )
-
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yields the number of each epoch, its phase and what it came to."""
-        columns = zip(self.phases, *self.epochs.values(), strict=True)
-        for epoch, values in enumerate(columns, start=1):
-            yield epoch, *values
-
-    def summary(self) -> TrainingSummary:
-        """Returns the best epoch's values."""
-        best = {
-            name: values[self.best_epoch - 1]
-            for name, values in self.epochs.items()
-            if name != "seconds"
-        }
-        return TrainingSummary(len(self), self.best_epoch, self.monitor, best)
-
-
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """Where a training stands after an epoch: all that the rest of it depends on.
-
-    Args:
-        history: The epochs so far.
-        phase: Name of the phase.
-        callbacks: Counters of early stopping and the schedule, a mapping for each callback.
-        model: Values of the model's variables, the seeds of dropout among them.
-        optimizer: Values of the optimizer's variables.
-        best: Weights of the best epoch.
-        finished: Whether the phase ends with this epoch.
-    """
-
-    history: History
-    phase: str
-    callbacks: Sequence[Mapping[str, Any]]
-    model: Sequence[np.ndarray]
-    optimizer: Sequence[np.ndarray]
-    best: Sequence[np.ndarray]
-    finished: bool
 
 
 def train_model(
@@ -192,14 +76,14 @@ def train_model(
     first = len(history) if resume is None else resume.history.phases.index(phase.name)
     given, model = model, distribution.replicate(model)
     with distribution.scope():
-        _compile(model, config, phase, steps=math.ceil(len(train) / config.batch_size))
+        compile_model(model, config, phase, steps=math.ceil(len(train) / config.batch_size))
     learn, judge = training_loop(model, distribution), evaluation_loop(model, distribution)
     phase = replace(phase, validation_batch=distribution.round_up(phase.validation_batch))
 
     stopping = keras.callbacks.EarlyStopping(
         config.monitor, patience=config.patience, restore_best_weights=True
     )
-    counting = [*_make_schedule(config), stopping]
+    counting = [*make_schedule(config), stopping]
     telling = _EpochTeller(images=len(train))
     callbacks = keras.callbacks.CallbackList(
         [*counting, telling, *trackers], model=model, epochs=first + phase.epochs
@@ -219,12 +103,12 @@ def train_model(
                 break
             callbacks.on_epoch_begin(epoch)
             # On PyTorch dropout draws from the generator of the process, which nothing keeps.
-            keras.utils.set_random_seed(_seed_of(seed, epoch + 1))
-            blocks = _training_blocks(train, config, phase, seed=seed, epoch=epoch + 1)
+            keras.utils.set_random_seed(seed_of(seed, epoch + 1))
+            blocks = training_blocks(train, config, phase, seed=seed, epoch=epoch + 1)
             with refuse_full_memory(config.batch_size):
                 learnt = _run(learn, model, interrupts.watch(blocks), telling)
             callbacks.on_test_begin()
-            judged = _run(judge, model, interrupts.watch(_validation_blocks(validation, phase)))
+            judged = _run(judge, model, interrupts.watch(validation_blocks(validation, phase)))
             callbacks.on_test_end()
             if interrupts.pending:
                 break
@@ -254,94 +138,6 @@ def predict_examples(model: keras.Model, data: Examples, *, batch_size: int = 25
             for block in read_blocks(data, first_views(data), batch_size=batch_size)
             for step in range(len(block.weights))
         ]
-    )
-
-
-def _compile(model: keras.Model, config: TrainingConfig, phase: Phase, *, steps: int) -> None:
-    rate: Any = phase.learning_rate
-    if config.schedule == "cosine":
-        warmup = min(round(config.warmup_epochs * steps), phase.epochs * steps - 1)
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            phase.epochs * steps - warmup,
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    optimizer: keras.optimizers.Optimizer = FusedAdam(
-        factors=phase.factors,
-        learning_rate=rate,
-        beta_1=config.beta_1,
-        beta_2=config.beta_2,
-        epsilon=config.epsilon,
-        amsgrad=config.amsgrad,
-        weight_decay=config.weight_decay or None,
-        global_clipnorm=config.clip_norm,
-        use_ema=config.ema > 0,
-        ema_momentum=config.ema or 0.99,
-    )
-    if config.weight_decay:  # biases and scales have no size to keep down
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    if phase.precision == "float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    loss = keras.losses.CategoricalCrossentropy()
-    if config.focal_gamma:
-        loss = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=config.focal_gamma)
-    model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
-
-
-def _make_schedule(config: TrainingConfig) -> Iterator[keras.callbacks.Callback]:
-    """Yields what changes weights or rate at the ends of epochs; it goes before early stopping."""
-    if config.ema:
-        yield keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
-    if config.schedule == "plateau":
-        yield keras.callbacks.ReduceLROnPlateau(config.monitor, factor=0.5, patience=2)
-
-
-def _training_blocks(
-    data: Examples, config: TrainingConfig, phase: Phase, *, seed: int, epoch: int
-) -> Iterator[Block]:
-    """Yields an epoch's batches, which follow from the seed and the epoch alone."""
-    order = _order(data, config, seed=seed, epoch=epoch)
-    targets = data.targets
-    weights = data.weights
-    if config.balance == "weights":
-        weights = weights * balance(targets)
-    if config.targets == "drawn":
-        targets = draw_classes(targets, seed=seed, epoch=epoch)
-    targets = smooth(targets, config.label_smoothing)
-    return read_blocks(
-        Examples(data.inputs, targets, weights),
-        order,
-        batch_size=config.batch_size,
-        most_steps=phase.most_steps,
-        change=_make_change(phase.augment, seed, epoch) if phase.augment else None,
-    )
-
-
-def _order(data: Examples, config: TrainingConfig, *, seed: int, epoch: int) -> Order:
-    chances = balance(data.targets).astype("float64") if config.balance == "sampling" else None
-    return draw_order(data, seed=seed, epoch=epoch, chances=chances)
-
-
-def _make_change(augment: Augment, seed: int, epoch: int) -> Change:
-    def change(inputs: Inputs, targets: np.ndarray, block: int) -> tuple[Inputs, np.ndarray]:
-        images, targets = augment(inputs["image"], targets, _seed_of(seed, epoch, block))
-        return {**inputs, "image": images}, targets
-
-    return change
-
-
-def _seed_of(*entropy: int) -> int:
-    """Returns a number of 32 bits that follows from others, and from no others alike."""
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
-
-
-def _validation_blocks(data: Examples, phase: Phase) -> Iterator[Block]:
-    return read_blocks(
-        data,
-        first_views(data),
-        batch_size=phase.validation_batch,
-        most_steps=phase.most_steps,
     )
 
 

@@ -34,8 +34,8 @@ from ensemble.preparation import (
     training_views,
 )
 from ensemble.run import Run
+from ensemble.training.history import History
 from ensemble.training.phases import make_classifier, train_head
-from ensemble.training.trainer import History
 from ensemble.tuning.forks import Forks
 from ensemble.tuning.spaces import SearchSpace, serves
 from ensemble.tuning.study import Study, TrialRecord, trial_settings

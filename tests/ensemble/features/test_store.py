@@ -177,7 +177,7 @@ def test_a_shard_reads_back_bit_for_bit(tmp_path):
 WORKER = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, "tests/ensemble")
+sys.path.insert(0, "tests/ensemble/features")
 import numpy as np
 from test_store import digest, features_of, make_key
 from ensemble.features.store import FeatureStore

@@ -14,8 +14,9 @@ from ensemble.model import MultiBranchModel, build_model
 from ensemble.train import main as train
 from ensemble.training.batches import Examples
 from ensemble.training.fine_tuning import fine_tune, thaw_branches
+from ensemble.training.history import History
 from ensemble.training.targets import one_hot
-from ensemble.training.trainer import History, train_model
+from ensemble.training.trainer import train_model
 
 pytestmark = pytest.mark.backend
 

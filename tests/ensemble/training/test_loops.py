@@ -11,13 +11,15 @@ from ensemble.training.targets import one_hot
 pytestmark = pytest.mark.backend
 
 
-def build(seed: int = 1) -> keras.Model:
-    keras.utils.set_random_seed(seed)
-    model = build_classifier({"a": (1, 1, 6)}, classes="abc", head_options={"units": 8})
+def build(*, dropout: float = 0.2, jit_compile: bool | str = "auto") -> keras.Model:
+    keras.utils.set_random_seed(1)
+    options = {"units": 8, "dropout": dropout}
+    model = build_classifier({"a": (1, 1, 6)}, classes="abc", head_options=options)
     model.compile(
         FusedAdam(learning_rate=0.01),
         keras.losses.CategoricalCrossentropy(),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=jit_compile,
     )
     return model
 
@@ -67,6 +69,18 @@ def test_a_loop_does_what_single_steps_do(kind):
     for name, value in model.get_metrics_result().items():
         expected = np.average([logs[name] for logs in told], weights=sizes)
         np.testing.assert_allclose(float(value), expected, rtol=1e-5)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only here it is a choice")
+def test_xla_computes_what_the_loop_does_without_it():
+    """Dropout aside, for which XLA draws other numbers."""
+    model, other = (build(dropout=0.0, jit_compile=choice) for choice in (True, False))
+    for some in BLOCKS:
+        training_loop(model)(some)
+        training_loop(other)(some)
+
+    for weights, expected in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(weights, expected, atol=1e-3)  # a step moves ten times as far
 
 
 def test_judging_leaves_the_model_as_it_is():

@@ -78,7 +78,7 @@ def test_stored_features_train_exactly_as_frozen_branches_at_every_step(tiny, da
         else:
             trained.append(train_frozen_branches(ensemble, data, config, seed=7))
 
-    np.testing.assert_allclose(trained[0], trained[1], rtol=1e-5)
+    np.testing.assert_allclose(trained[0], trained[1], rtol=1e-4)
 
 
 def test_the_same_seed_gives_the_same_history(tiny, data):

@@ -1,0 +1,56 @@
+"""Loss, optimizer and schedule of a model, made of the settings."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from configs.schema import TrainingConfig
+from ensemble.training.epochs import Phase
+from ensemble.training.optimizers import FusedAdam
+
+
+def compile_model(model: keras.Model, config: TrainingConfig, phase: Phase, *, steps: int) -> None:
+    """Compiles a model for a phase whose epochs have this many steps."""
+    rate: Any = phase.learning_rate
+    if config.schedule == "cosine":
+        warmup = min(round(config.warmup_epochs * steps), phase.epochs * steps - 1)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            phase.epochs * steps - warmup,
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    optimizer: keras.optimizers.Optimizer = FusedAdam(
+        factors=phase.factors,
+        learning_rate=rate,
+        beta_1=config.beta_1,
+        beta_2=config.beta_2,
+        epsilon=config.epsilon,
+        amsgrad=config.amsgrad,
+        weight_decay=config.weight_decay or None,
+        global_clipnorm=config.clip_norm,
+        use_ema=config.ema > 0,
+        ema_momentum=config.ema or 0.99,
+    )
+    if config.weight_decay:  # biases and scales have no size to keep down
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if phase.precision == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    loss = keras.losses.CategoricalCrossentropy()
+    if config.focal_gamma:
+        loss = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=config.focal_gamma)
+    model.compile(
+        optimizer,
+        loss,
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+        jit_compile=config.jit_compile if keras.backend.backend() == "tensorflow" else "auto",
+    )
+
+
+def make_schedule(config: TrainingConfig) -> Iterator[keras.callbacks.Callback]:
+    """Yields what changes weights or rate at the ends of epochs; it goes before early stopping."""
+    if config.ema:
+        yield keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    if config.schedule == "plateau":
+        yield keras.callbacks.ReduceLROnPlateau(config.monitor, factor=0.5, patience=2)
