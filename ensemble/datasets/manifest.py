@@ -6,6 +6,7 @@ import unicodedata
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from ensemble.datasets.files import Files, is_image
 from ensemble.datasets.labels import fold
@@ -52,8 +53,12 @@ def load(location: Location) -> Collection:
     names, missing = _find_images(_Index(files, table), table, rows)
     records, twice = _join(table, rows, names)
 
-    unnamed = sum(map(is_image, files.names())) - sum(map(is_image, set(names.values())))
-    notes = [f"{unnamed} images without a row in {table.name} are ignored"] if unnamed else []
+    named = set(names.values())
+    unnamed = set(filter(is_image, files.names())) - named
+    beside = PurePosixPath(table.name).parent
+    if beside not in {PurePosixPath(name).parent for name in named}:  # a picture of the data
+        unnamed = {name for name in unnamed if PurePosixPath(name).parent != beside}
+    notes = [f"{len(unnamed)} images without a row in {table.name} are ignored"] if unnamed else []
     return Collection(files, records, files.problems + problems + missing + twice, notes)
 
 

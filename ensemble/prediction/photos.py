@@ -1,8 +1,9 @@
-"""Photos to predict: files, folders, patterns, tables and videos become one list."""
+"""Photos to predict: files, folders, archives, patterns, tables and videos become one list."""
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -24,11 +25,11 @@ class Photo:
 
     Args:
         name: As the user knows it.
-        source: Its path, or its bytes.
+        source: Its path, its bytes, or what reads them.
     """
 
     name: str
-    source: Path | bytes
+    source: Path | bytes | Callable[[], bytes]
 
     @property
     def is_video(self) -> bool:
@@ -40,9 +41,9 @@ def find_photos(words: Sequence[str]) -> list[Photo]:
     """Lists the photos and videos that the words of a command line name.
 
     Args:
-        words: Each a photo, a video, a folder (with those below it), a pattern such as
-            `party/*.jpg`, or a .csv with a column `path`, relative to the table or to where
-            the command is started.
+        words: Each a photo, a video, a folder (with those below it), a .zip of photos, a
+            pattern such as `party/*.jpg`, or a .csv with a column `path`, relative to the
+            table or to where the command is started.
 
     Raises:
         DataError: If a path does not exist, or if there is no photo in a folder, a table or
@@ -70,6 +71,11 @@ def read_frames(
     for photo in photos:
         if photo.is_video:
             yield from _read_video(photo, every)
+        elif callable(photo.source):
+            try:
+                yield photo.name, photo.source()
+            except OSError as error:
+                yield photo.name, ImageError(str(error))
         else:
             yield photo.name, photo.source
 
@@ -96,6 +102,8 @@ def _find(word: str) -> list[Photo]:
         return _list_folder(path)
     if path.suffix.lower() == ".csv" and path.is_file():
         return _list_table(path)
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return _list_archive(path)
     if path.is_file():
         return [Photo(word, path)]
     if not set(word) & set("*?["):
@@ -113,6 +121,14 @@ def _list_folder(folder: Path) -> list[Photo]:
     if not paths:
         raise DataError(f"There is no image in '{folder}'. Name a folder that has some.")
     return [Photo(str(path), path) for path in paths]
+
+
+def _list_archive(archive: Path) -> list[Photo]:
+    files = open_files([archive])
+    names = [name for name in files.names() if is_image(name)]
+    if not names:
+        raise DataError(f"There is no image in '{archive}'. Name an archive that has some.")
+    return [Photo(str(archive / name), partial(files.read, name)) for name in names]
 
 
 def _list_table(table: Path) -> list[Photo]:

@@ -163,6 +163,16 @@ def test_images_without_a_row_are_counted(faces):
     assert collection.notes == ["1 images without a row in faces.csv are ignored"]
 
 
+def test_a_picture_of_the_data_beside_the_table_is_no_image_without_a_row(tmp_path):
+    write(tmp_path, "train/1.png")
+    write(tmp_path, "train/2.png")
+    write(tmp_path, "sheet.png")
+
+    collection = read(tmp_path, "path,label\ntrain/1.png,happy\n")
+
+    assert collection.notes == ["1 images without a row in faces.csv are ignored"]
+
+
 def test_a_table_that_is_not_utf8_is_refused_only_if_it_is_meant(faces):
     (faces / "notes.csv").write_text("größe\n", "latin-1")
 

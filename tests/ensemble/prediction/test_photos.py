@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,27 @@ def test_folders_patterns_and_files_are_listed_in_order(party):
     assert names(f"{Path.cwd()}/party/*.jpg") == [f"{Path.cwd()}/party/b.jpg"]
     assert names("party/b.jpg", "party/a.png") == ["party/b.jpg", "party/a.png"]
     assert names("party/notes.txt") == ["party/notes.txt"]  # asked for by name: told when read
+
+
+def test_photos_in_an_archive_are_read_where_they_lie(party):
+    with zipfile.ZipFile("party.zip", "w") as archive:
+        for name in ("a.png", "deep/c.png"):
+            archive.write(party / name, name)
+        archive.writestr("notes.txt", "no photo")
+    photos = find_photos(["party.zip"])
+
+    assert [photo.name for photo in photos] == ["party.zip/a.png", "party.zip/deep/c.png"]
+    assert [source for _, source in read_frames(photos)] == [
+        (party / name).read_bytes() for name in ("a.png", "deep/c.png")
+    ]
+
+
+def test_an_archive_without_photos_is_refused(party):
+    with zipfile.ZipFile("notes.zip", "w") as archive:
+        archive.write(party / "notes.txt", "notes.txt")
+
+    with pytest.raises(DataError, match=r"no image in 'notes\.zip'"):
+        find_photos(["notes.zip"])
 
 
 def test_a_table_names_photos_relative_to_itself_or_to_here(party):
