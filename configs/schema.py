@@ -478,6 +478,9 @@ class TrainingConfig(Settings):
         **flag("unfreeze", metavar="[BRANCH:]STAGE,..."),
     )
     fine_tuning: FineTuningConfig = FineTuningConfig()
+    calibrate: bool = Field(
+        True, description="divide logits by a temperature fitted on the validation images"
+    )
     devices: Count = Field(
         "1",
         pattern=r"^([1-9]\d*|all)$",

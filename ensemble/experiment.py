@@ -18,6 +18,7 @@ from ensemble.datasets.loading import Dataset, Split
 from ensemble.devices.cluster import distribute, notice_loss
 from ensemble.devices.distribution import Distribution
 from ensemble.environment import describe_environment
+from ensemble.evaluation.calibration import calibrate
 from ensemble.evaluation.card import write_card
 from ensemble.evaluation.evaluating import judge, write_report
 from ensemble.evaluation.plots import MOST_IMAGES, plot_contact_sheet, plot_curves, png
@@ -167,6 +168,11 @@ def _fit(
     log.info("trained for %.0f s", sum(history.epochs["seconds"]))
     record["features"] = trained.features
     run.write_json("environment.json", record)
+    validation = images.validation.readable
+    temperature, probabilities = calibrate(
+        validation.labels, trained.probabilities, fit=config.training.calibrate
+    )
+    ensemble = ensemble.with_temperature(temperature)
     run.save("model.keras", ensemble.model.save)
     run.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
     curves = plot_curves(
@@ -177,12 +183,13 @@ def _fit(
     )
     run.write("curves.png", png(curves))
 
-    validation = images.validation.readable
     report = judge(
         f"{run.name} on {dataset.name}, validation",
         dataset.classes,
         validation,
-        trained.probabilities,
+        probabilities,
+        temperature=temperature,
+        same_images=True,
         training_counts=count_classes(images.train.readable, dataset.classes),
         training=history.summary(),
         facts=describe_experiment(config, dataset, images, ensemble),

@@ -1,5 +1,6 @@
 """Layers of our own, registered so that a saved model loads in Keras's safe mode."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,20 +18,28 @@ class ClassProbabilities(keras.layers.Layer):
 
     Args:
         classes: Names, in the order of the logits.
+        temperature: What the logits are divided by; see `ensemble.evaluation.calibration`.
+
+    Raises:
+        ValueError: If the temperature is not a number above 0.
     """
 
-    def __init__(self, classes: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, classes: Sequence[str], temperature: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
+        if not 0 < temperature < math.inf:
+            raise ValueError(f"The temperature must be above 0. Received: {temperature}.")
         self.classes = tuple(classes)
+        self.temperature = float(temperature)
 
     def call(self, logits: KerasTensor) -> KerasTensor:
-        return ops.softmax(logits)
+        return ops.softmax(logits / self.temperature)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "classes": list(self.classes)}
+        own = {"classes": list(self.classes), "temperature": self.temperature}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="ensemble")

@@ -39,9 +39,25 @@ class MultiBranchModel:
         return self.classifier.get_layer("probabilities").classes
 
     @property
+    def temperature(self) -> float:
+        """What the logits are divided by before the softmax; 1 where nothing was calibrated."""
+        return self.classifier.get_layer("probabilities").temperature
+
+    @property
     def image_size(self) -> int:
         """Height and width of the image, in pixels."""
         return self.model.input_shape[1]
+
+    def with_temperature(self, temperature: float) -> "MultiBranchModel":
+        """Returns a model that shares all weights and has another temperature.
+
+        Raises:
+            ValueError: If it is not a number above 0.
+        """
+        last = self.classifier.get_layer("probabilities")
+        probabilities = ClassProbabilities(self.classes, temperature, name=last.name)(last.input)
+        classifier = keras.Model(self.classifier.input, probabilities, name=self.classifier.name)
+        return compose(self.extractor, classifier)
 
     @classmethod
     def load(cls, path: str | Path) -> "MultiBranchModel":

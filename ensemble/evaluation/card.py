@@ -5,6 +5,7 @@ Mitchell et al., Model cards for model reporting, FAccT 2019.
 
 from branches.registry import BRANCHES
 from configs.schema import ExperimentConfig
+from ensemble.evaluation.calibration import FITTED_ON, Calibration
 from ensemble.evaluation.markdown import escape, table
 from ensemble.evaluation.report import Report
 
@@ -48,6 +49,7 @@ def write_card(config: ExperimentConfig, report: Report) -> str:
     sections = {
         "Classes": _classes(config, report),
         "Figures": _figures(report),
+        "Confidence": _confidence(report.calibration),
         "Data and model": facts,
         "Faces": _faces(config),
         "Weights": _weights(config),
@@ -93,6 +95,22 @@ def _figures(report: Report) -> str:
             f"{metrics.baseline.accuracy:.1%}."
         )
     return text
+
+
+def _confidence(calibration: Calibration) -> str:
+    before, after = calibration.before, calibration.after
+    if not calibration.fitted:
+        return (
+            "The probabilities are not calibrated. Their expected calibration error on validation "
+            f"images is {after.ece:.3f}: by so much confidence and accuracy differ in the mean."
+        )
+    return (
+        f"Calibrated: the logits are divided by a temperature of {calibration.temperature:.3f}, "
+        f"fitted on {FITTED_ON} images (Guo et al., On calibration of modern neural networks, "
+        "ICML 2017). By it the expected calibration error on the same images, by which "
+        f"confidence and accuracy differ in the mean, went from {before.ece:.3f} to "
+        f"{after.ece:.3f}; on other images it may be larger."
+    )
 
 
 def _faces(config: ExperimentConfig) -> str:

@@ -11,6 +11,7 @@ from configs.errors import DataError, RunError
 from configs.schema import DataConfig
 from ensemble.datasets.loading import Dataset, Labelled, Split, load_labelled
 from ensemble.datasets.registry import Location, Problem
+from ensemble.evaluation.calibration_plots import plot_reliability, plot_risk_coverage
 from ensemble.evaluation.metrics import measure
 from ensemble.evaluation.plots import MOST_ERRORS, plot_confusion, plot_errors, png
 from ensemble.evaluation.report import Report, TrainingSummary
@@ -31,6 +32,8 @@ def judge(
     probabilities: np.ndarray,
     *,
     training_counts: Sequence[int],
+    temperature: float = 1.0,
+    same_images: bool = False,
     training: TrainingSummary | None = None,
     facts: Mapping[str, str] | None = None,
     problems: Sequence[Problem] = (),
@@ -43,6 +46,8 @@ def judge(
         split: The images.
         probabilities: Shape `(images, num_classes)`.
         training_counts: Training images of each class, for the majority baseline.
+        temperature: Of the model; the probabilities are those with it.
+        same_images: Whether it was fitted on these images.
         training: How the model was trained.
         facts: Lines about data and model.
         problems: Images that were left out, and why.
@@ -54,6 +59,8 @@ def judge(
         names=split.names,
         labels=split.labels,
         probabilities=probabilities,
+        temperature=temperature,
+        same_images=same_images,
         training=training,
         facts=facts or {},
         problems=problems,
@@ -113,6 +120,8 @@ def evaluate_run(
         inspection.readable,
         predict_split(ensemble, inspection.readable, flip=flip),
         training_counts=training_counts(run, ensemble.classes),
+        temperature=ensemble.temperature,
+        same_images=data is None and part == "validation",
         facts={"Answers": "mean over each image and its mirror image"} if flip else None,
         problems=inspection.problems,
     )
@@ -166,6 +175,13 @@ def write_report(
             [report.classes[report.predicted[index]] for index in worst],
             [float(report.confidences[index]) for index in worst],
             f"Most confident mistakes: {report.subject}",
+        ),
+    }
+    calibration = report.calibration
+    pictures |= {
+        "reliability.png": plot_reliability(calibration, f"Reliability: {report.subject}"),
+        "risk_coverage.png": plot_risk_coverage(
+            calibration, f"Risk and coverage: {report.subject}"
         ),
     }
     for name, figure in pictures.items():

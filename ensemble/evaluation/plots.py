@@ -27,15 +27,15 @@ MOST_IMAGES = 10  # pictures of one class in `plot_contact_sheet`
 MOST_HISTORIES = 21  # settings in `plot_histories`
 
 _DPI = 150
-_INK, _FAINT, _RULE, _SHADE = "#222222", "#767676", "#E4E4E4", "#F1F1F1"
-_TRAINING, _VALIDATION = "#0072B2", "#D55E00"  # blue, vermilion
+INK, FAINT, _RULE, _SHADE = "#222222", "#767676", "#E4E4E4", "#F1F1F1"
+BLUE, VERMILION = "#0072B2", "#D55E00"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)))  # one for each round of the colours
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#56B4E9", "#0072B2", "#003A5D"])
 _DARK = 0.55  # shades above it carry white text
 _FONT = "DejaVu Sans"  # comes with Matplotlib
-_TITLE, _HEADING, _TEXT = 12, 10, 8.5  # points
-_MARGIN, _TITLE_HEIGHT, _GAP, _LINE = 0.25, 0.4, 0.12, 0.15  # inches
+_TITLE, HEADING, _TEXT = 12, 10, 8.5  # points
+MARGIN, _TITLE_HEIGHT, _GAP, _LINE = 0.25, 0.4, 0.12, 0.15  # inches
 _LONGEST_NAME = 28  # characters of a class name
 _LONGEST_SETTING = 56  # and of a setting
 
@@ -58,12 +58,12 @@ def plot_curves(
         fine_tuned_from: The epoch with which the second phase begins, which is shaded.
     """
     width, height, left, top = 3.85, 2.6, 0.65, 1.25  # inches, of a panel
-    figure = _canvas(2 * (left + width) + _MARGIN, top + height + 0.65, title)
+    figure = start_figure(2 * (left + width) + MARGIN, top + height + 0.65, title)
     for index, (name, heading, style) in enumerate(
         (("accuracy", "Accuracy", ".1%"), ("loss", "Loss", ".3f"))
     ):
-        axes = _place(figure, left + index * (left + width), top, width, height)
-        axes.set_title(heading, loc="left", **_letters(_HEADING))
+        axes = add_panel(figure, left + index * (left + width), top, width, height)
+        axes.set_title(heading, loc="left", **lettering(HEADING))
         validation = history.get(f"val_{name}", ())
         _draw_curves(axes, history.get(name, ()), validation)
         if best_epoch is not None:
@@ -74,7 +74,7 @@ def plot_curves(
     accuracy, loss = figure.axes
     _set_percent_axis(accuracy)
     loss.yaxis.set_major_formatter("{x:.5g}")  # short, whether it is tiny or has diverged
-    _add_legend(figure)
+    add_legend(figure)
     return figure
 
 
@@ -102,11 +102,13 @@ def plot_confusion(
     cell = min(0.95, max(0.45, 4 / len(names)))  # inches
     slanted = longest > 0.95 * cell
     below = (longest * math.sqrt(0.5) if slanted else 0.1) + 0.6
-    side, left, top, between = cell * len(names), _MARGIN + 0.35 + longest, _TITLE_HEIGHT + 0.5, 0.3
-    figure = _canvas(left + 2 * side + between + _MARGIN, top + side + below, title)
-    panels = [_place(figure, left + index * (side + between), top, side, side) for index in (0, 1)]
+    side, left, top, between = cell * len(names), MARGIN + 0.35 + longest, _TITLE_HEIGHT + 0.5, 0.3
+    figure = start_figure(left + 2 * side + between + MARGIN, top + side + below, title)
+    panels = [
+        add_panel(figure, left + index * (side + between), top, side, side) for index in (0, 1)
+    ]
 
-    size = min(_HEADING, 0.75 * cell / _width([f"{counts.max():,}", "100%"], size=1))
+    size = min(HEADING, 0.75 * cell / _width([f"{counts.max():,}", "100%"], size=1))
     _draw_matrix(panels[0], counts / max(1, counts.max()), count_texts, size, "Images")
     _draw_matrix(panels[1], shares, share_texts, size, "Share of the true class")
     for axes in panels:
@@ -192,13 +194,13 @@ def plot_histories(
     names = [_shorten(name, _LONGEST_SETTING) for name in list(histories)[:MOST_HISTORIES]]
     aside = _width(names) + 0.75
     rows = max(2 * height + apart, (_LINE + 0.03) * len(names))
-    figure = _canvas(2 * (left + width) + aside + _MARGIN, top + rows + 0.65, title)
+    figure = start_figure(2 * (left + width) + aside + MARGIN, top + rows + 0.65, title)
     for row, (name, heading) in enumerate((("accuracy", "accuracy"), ("loss", "loss"))):
         panels = []
         for column, (prefix, part) in enumerate((("", "Training"), ("val_", "Validation"))):
             place = left + column * (left + width), top + row * (height + apart)
-            axes = _place(figure, *place, width, height)
-            axes.set_title(f"{part} {heading}", loc="left", **_letters(_HEADING))
+            axes = add_panel(figure, *place, width, height)
+            axes.set_title(f"{part} {heading}", loc="left", **lettering(HEADING))
             _draw_lines(axes, [history.get(prefix + name, ()) for history in histories.values()])
             panels.append(axes)
         limits = [limit for axes in panels for limit in axes.get_ylim()]
@@ -236,25 +238,25 @@ def plot_tradeoff(
     aside = max(_width(entries), 1.2) + 0.35
     rows = len(scores) * (height + apart) - apart
     rows = max(rows, (_LINE + 0.03) * (len(entries) + len(set(groups)) + 1))
-    figure = _canvas(len(costs) * (left + width) + aside + _MARGIN, top + rows + 0.65, title)
+    figure = start_figure(len(costs) * (left + width) + aside + MARGIN, top + rows + 0.65, title)
     for row, (score, values) in enumerate(scores.items()):
         for column, (cost, amounts) in enumerate(costs.items()):
             place = left + column * (left + width), top + row * (height + apart)
-            axes = _place(figure, *place, width, height)
+            axes = add_panel(figure, *place, width, height)
             _draw_points(axes, amounts, values, groups)
-            axes.set_title(score, loc="left", **_letters(_HEADING))
-            axes.set_xlabel(cost, **_letters())
+            axes.set_title(score, loc="left", **lettering(HEADING))
+            axes.set_xlabel(cost, **lettering())
     x, y = len(costs) * (left + width) + 0.2, top
     full_width, full_height = figure.get_size_inches()
     for group in sorted(set(groups)):
         colour = _COLOURS[(group - 1) % len(_COLOURS)]
         text = f"{group} branch" if group == 1 else f"{group} branches"
-        style = _letters() | {"color": colour, "fontweight": "bold"}
+        style = lettering() | {"color": colour, "fontweight": "bold"}
         figure.text(x / full_width, 1 - y / full_height, text, va="top", **style)
         y += _LINE + 0.03
     for entry, group in zip(entries, groups, strict=True):
         y += _LINE + 0.03
-        style = _letters() | {"color": _COLOURS[(group - 1) % len(_COLOURS)]}
+        style = lettering() | {"color": _COLOURS[(group - 1) % len(_COLOURS)]}
         figure.text(x / full_width, 1 - y / full_height, entry, va="top", parse_math=False, **style)
     return figure
 
@@ -266,22 +268,22 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def _canvas(width: float, height: float, title: str) -> Figure:
+def start_figure(width: float, height: float, title: str) -> Figure:
     """Starts a figure with its title, in inches; it is made as wide as the title at least."""
-    width = max(width, _width([title], _TITLE) + 2 * _MARGIN)
+    width = max(width, _width([title], _TITLE) + 2 * MARGIN)
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     figure.text(
-        _MARGIN / width,
-        1 - _MARGIN / height,
+        MARGIN / width,
+        1 - MARGIN / height,
         title,
         va="top",
         parse_math=False,
-        **_letters(_TITLE),
+        **lettering(_TITLE),
     )
     return figure
 
 
-def _place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+def add_panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
     """Adds axes to a figure, in inches from its upper left corner."""
     full_width, full_height = figure.get_size_inches()
     axes = figure.add_axes(
@@ -293,17 +295,17 @@ def _place(figure: Figure, left: float, top: float, width: float, height: float)
         )
     )
     axes.set_facecolor("white")
-    axes.tick_params(colors=_INK, labelsize=_TEXT, labelfontfamily=_FONT, width=0.6, length=3)
+    axes.tick_params(colors=INK, labelsize=_TEXT, labelfontfamily=_FONT, width=0.6, length=3)
     for spine in axes.spines.values():
-        spine.set(color=_FAINT, linewidth=0.6)
+        spine.set(color=FAINT, linewidth=0.6)
     return axes
 
 
 def _sheet(width: float, height: float, title: str) -> tuple[Figure, Axes]:
     """Starts a figure with blank axes whose unit is the inch, with y downwards."""
-    top = _MARGIN + (_TITLE_HEIGHT if title else 0)
-    figure = _canvas(width + 2 * _MARGIN, top + height + _MARGIN, title)
-    axes = _place(figure, _MARGIN, top, width, height)
+    top = MARGIN + (_TITLE_HEIGHT if title else 0)
+    figure = start_figure(width + 2 * MARGIN, top + height + MARGIN, title)
+    axes = add_panel(figure, MARGIN, top, width, height)
     axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
     axes.set_axis_off()
     return figure, axes
@@ -327,7 +329,7 @@ def _paste(sheet: Axes, image: np.ndarray, x: float, y: float, side: float) -> N
 def _write(sheet: Axes, x: float, y: float, text: str) -> None:
     """Writes lines of text, the first one on a baseline at `y`."""
     for number, line in enumerate(text.split("\n")):
-        sheet.text(x, y + number * _LINE, line, va="baseline", parse_math=False, **_letters())
+        sheet.text(x, y + number * _LINE, line, va="baseline", parse_math=False, **lettering())
 
 
 def _captions(
@@ -346,8 +348,8 @@ def _draw_curves(axes: Axes, training: Sequence[float], validation: Sequence[flo
     epochs = max(len(training), len(validation), 1)
     marker = "o" if epochs <= 15 else ""
     for values, colour, label in (
-        (training, _TRAINING, "Training"),
-        (validation, _VALIDATION, "Validation"),
+        (training, BLUE, "Training"),
+        (validation, VERMILION, "Validation"),
     ):
         if len(values):
             steps = range(1, len(values) + 1)
@@ -387,7 +389,7 @@ def _draw_points(
             textcoords="offset points",
             ha="center",
             va="bottom" if above else "top",
-            **_letters(7, colour),
+            **lettering(7, colour),
         )
     axes.margins(y=0.08)
     axes.set_xscale("log")
@@ -398,7 +400,7 @@ def _draw_points(
     axes.yaxis.set_major_formatter("{x:.2f}")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
     axes.set_ylim(*_at_least_apart(*axes.get_ylim(), 0.07))
-    _set_rules(axes, "both")
+    set_rules(axes, "both")
 
 
 def _set_epochs(axes: Axes, epochs: int) -> None:
@@ -406,11 +408,11 @@ def _set_epochs(axes: Axes, epochs: int) -> None:
     room = 0.5 if epochs == 1 else min(0.9, 0.03 * (epochs - 1))
     axes.set_xlim(1 - room, epochs + room)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    axes.set_xlabel("Epoch", **_letters())
-    _set_rules(axes, "y")
+    axes.set_xlabel("Epoch", **lettering())
+    set_rules(axes, "y")
 
 
-def _set_rules(axes: Axes, axis: Literal["y", "both"]) -> None:
+def set_rules(axes: Axes, axis: Literal["y", "both"]) -> None:
     axes.grid(axis=axis, color=_RULE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -428,7 +430,7 @@ def _add_key(figure: Figure, names: Sequence[str], x: float, y: float) -> None:
         level = 1 - (y + (index + 0.5) * (_LINE + 0.03)) / height
         ends = [x / width, (x + 0.35) / width]
         figure.add_artist(Line2D(ends, [level, level], color=colour, ls=dashes, lw=1.6))
-        figure.text((x + 0.45) / width, level, name, va="center", parse_math=False, **_letters())
+        figure.text((x + 0.45) / width, level, name, va="center", parse_math=False, **lettering())
 
 
 def _set_percent_axis(axes: Axes) -> None:
@@ -445,18 +447,18 @@ def _at_least_apart(low: float, high: float, least: float) -> tuple[float, float
 
 def _mark_best(axes: Axes, epoch: int, validation: Sequence[float], style: str) -> None:
     """Draws a line at the best epoch and writes its validation value above the panel."""
-    axes.axvline(epoch, color=_FAINT, linewidth=1, linestyle=(0, (4, 3)), label="Best epoch")
+    axes.axvline(epoch, color=FAINT, linewidth=1, linestyle=(0, (4, 3)), label="Best epoch")
     if epoch <= len(validation):
         value = validation[epoch - 1]
-        axes.plot(epoch, value, "o", color=_VALIDATION, markersize=5.5, markeredgecolor="white")
+        axes.plot(epoch, value, "o", color=VERMILION, markersize=5.5, markeredgecolor="white")
         axes.set_title(
             f"{value:{style}} at epoch {epoch}",
             loc="right",
-            **(_letters() | {"color": _VALIDATION}),
+            **(lettering() | {"color": VERMILION}),
         )
 
 
-def _add_legend(figure: Figure) -> None:
+def add_legend(figure: Figure) -> None:
     """Names the curves of all panels once, below the title."""
     lines = {
         label: line
@@ -468,13 +470,13 @@ def _add_legend(figure: Figure) -> None:
         lines.values(),
         lines.keys(),
         loc="upper left",
-        bbox_to_anchor=(_MARGIN / width, 1 - (_MARGIN + _TITLE_HEIGHT) / height),
+        bbox_to_anchor=(MARGIN / width, 1 - (MARGIN + _TITLE_HEIGHT) / height),
         ncols=len(lines),
         frameon=False,
         borderpad=0,
         borderaxespad=0,
         handlelength=1.8,
-        labelcolor=_INK,
+        labelcolor=INK,
         prop=FontProperties(family=_FONT, size=_TEXT),
     )
 
@@ -494,9 +496,9 @@ def _draw_matrix(
             texts[row][column],
             ha="center",
             va="center_baseline",
-            **_letters(size, "white" if shade > _DARK else _INK if shade else _FAINT),
+            **lettering(size, "white" if shade > _DARK else INK if shade else FAINT),
         )
-    axes.set_title(heading, loc="left", **_letters(_HEADING))
+    axes.set_title(heading, loc="left", **lettering(HEADING))
     axes.tick_params(length=0)
 
 
@@ -504,15 +506,15 @@ def _name_columns(axes: Axes, names: Sequence[str], slanted: bool) -> None:
     places = np.arange(len(names)) + 0.5
     turn: dict[str, Any] = {"rotation": 45, "rotation_mode": "anchor"} if slanted else {}
     axes.set_xticks(places, names, ha="right" if slanted else "center", parse_math=False, **turn)
-    axes.set_xlabel("Predicted class", **_letters())
+    axes.set_xlabel("Predicted class", **lettering())
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(np.arange(len(names)) + 0.5, names, parse_math=False)
-    axes.set_ylabel("True class", labelpad=7, **_letters())
+    axes.set_ylabel("True class", labelpad=7, **lettering())
 
 
-def _letters(size: float = _TEXT, color: str = _INK) -> dict[str, Any]:
+def lettering(size: float = _TEXT, color: str = INK) -> dict[str, Any]:
     return {"fontsize": size, "color": color, "fontfamily": _FONT}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.datasets.registry import Problem
+from ensemble.evaluation.calibration import FITTED_ON, Calibration, measure_calibration
 from ensemble.evaluation.intervals import (
     LEVEL,
     NO_GAIN,
@@ -71,6 +72,8 @@ class Report:
         names: Names of the `n` images.
         labels: True classes as indices into `classes`, shape `(n,)`.
         probabilities: Shape `(n, c)`.
+        temperature: Of the model, which is in the probabilities.
+        same_images: Whether it was fitted on these images.
         training: How the model was trained, or None where that is not known.
         facts: Lines about the data and the model: heading to text.
         problems: Images that were left out, and why.
@@ -86,6 +89,8 @@ class Report:
     names: Sequence[str]
     labels: np.ndarray
     probabilities: np.ndarray
+    temperature: float = 1.0
+    same_images: bool = False
     training: TrainingSummary | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
@@ -103,6 +108,13 @@ class Report:
     def intervals(self) -> ScoreIntervals:
         """95 % intervals of the figures, by bootstrap over the images."""
         return score_intervals(self.metrics.confusion)
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """How far probabilities can be taken at their word, before the temperature and after."""
+        return measure_calibration(
+            self.labels, self.probabilities, self.temperature, same_images=self.same_images
+        )
 
     @property
     def warnings(self) -> list[str]:
@@ -158,6 +170,7 @@ class Report:
             "classes": list(self.classes),
             "metrics": self.metrics.to_dict(),
             "intervals": {"level": LEVEL, **asdict(self.intervals)},
+            "calibration": self.calibration.to_dict(),
             "warnings": self.warnings,
             "training": self.training.to_dict() if self.training else None,
             "facts": dict(self.facts),
@@ -175,6 +188,7 @@ class Report:
             _headline(self),
             _class_section(self.metrics, self.intervals),
             _confusion_section(self.metrics, self.classes),
+            _calibration_section(self.calibration),
             _mistake_section(self),
             _training_section(self.training),
             _fact_section(self.facts),
@@ -308,6 +322,32 @@ def _confusion_section(metrics: Metrics, classes: Sequence[str]) -> str:
     ]
     table = _table(["True class", *names], rows)
     return f"## Confusion\n\nNumbers of images; a column is what was predicted.\n\n{table}"
+
+
+def _calibration_section(calibration: Calibration) -> str:
+    before, after = calibration.before, calibration.after
+    rows = [
+        ["Expected calibration error", f"{before.ece:.4f}", f"{after.ece:.4f}"],
+        ["Negative log-likelihood (nats)", f"{before.nll:.4f}", f"{after.nll:.4f}"],
+        ["Brier score, summed over classes", f"{before.brier:.4f}", f"{after.brier:.4f}"],
+        ["Area under the risk-coverage curve", "", f"{calibration.aurc:.4f}"],
+    ]
+    header = ["Score", "Before", "After"]
+    if calibration.fitted:
+        text = (
+            f"The model divides its logits by a temperature of {calibration.temperature:.3f}, "
+            f"fitted on {FITTED_ON} images; no answer changes by it, confidences do. "
+            "The history's `val_loss` is without it."
+        )
+    else:
+        header, rows = ["Score", "Model"], [[name, value] for name, _, value in rows]
+        text = "The model's probabilities are those of its training: it has no temperature."
+    if calibration.same_images:
+        text += (
+            " The images judged here are the ones it was fitted on, so the figures after it are "
+            "too good; `python -m ensemble.evaluate` on test images tells the honest ones."
+        )
+    return f"## Calibration\n\n{text}\n\n{_table(header, rows)}"
 
 
 def _mistake_section(report: Report) -> str:

@@ -181,7 +181,6 @@ def _describe(
 ) -> dict[str, Any]:
     """Returns `model.json` but for the checksums; docs/export.md tells what it says."""
     _, height, width, channels = ensemble.model.input_shape
-    probabilities = ensemble.classifier.get_layer("probabilities").get_config()
     return {
         "version": CARD_VERSION,
         "format": format,
@@ -199,7 +198,7 @@ def _describe(
             "name": "probabilities",
             "shape": [None, len(ensemble.classes)],
             "dtype": "float32",
-            "temperature": probabilities.get("temperature", 1.0),
+            "temperature": ensemble.temperature,
         },
         "source": dict(source),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

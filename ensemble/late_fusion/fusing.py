@@ -17,6 +17,7 @@ from ensemble.comparison.candidates import FUSION_FILE
 from ensemble.comparison.recorded_answers import Answers, read_answers
 from ensemble.datasets.loading import Dataset, Split
 from ensemble.environment import describe_environment
+from ensemble.evaluation.calibration import calibrate
 from ensemble.evaluation.evaluating import judge, training_counts, write_report
 from ensemble.evaluation.intervals import Comparison, compare
 from ensemble.evaluation.report import Report
@@ -89,7 +90,9 @@ def fuse_runs(
         seed=config.seed,
     )
     rule = fit_rule(method, probabilities, split.labels)
-    ensemble = fuse_models([run.load_model() for run in runs], rule)
+    temperature, answers = calibrate(split.labels, out_of_fold, fit=config.training.calibrate)
+    fused = fuse_models([run.load_model() for run in runs], rule)
+    ensemble = fused.with_temperature(temperature)
 
     run = Run.create(config, f"{dataset.name}-{method}-of-{len(runs)}")
     run.write("config.yaml", _HEADER + (run.folder / "config.yaml").read_text("utf-8"))
@@ -101,12 +104,14 @@ def fuse_runs(
         f"{run.name} on {dataset.name}, validation",
         dataset.classes,
         split,
-        out_of_fold,
+        answers,
+        temperature=temperature,
+        same_images=True,
         training_counts=training_counts(first, dataset.classes),
         facts=_facts(runs, method, rule),
     )
     write_report(run, report, split, config.data.image_size)
-    hits = [float(np.mean(answers.argmax(axis=1) == split.labels)) for answers in probabilities]
+    hits = [float(np.mean(member.argmax(axis=1) == split.labels)) for member in probabilities]
     best = int(np.argmax(hits))
     over_best = compare(split.labels, probabilities[best].argmax(axis=1), report.predicted)
     return FuseResult(run, ensemble, report, runs[best].name, over_best)

@@ -14,6 +14,7 @@ from configs.errors import ConfigError, UserError
 from configs.schema import ExperimentConfig
 from ensemble.datasets.loading import Dataset
 from ensemble.environment import list_devices
+from ensemble.evaluation.calibration import calibrate
 from ensemble.evaluation.evaluating import judge
 from ensemble.features.arrays import fits_memory
 from ensemble.features.frozen_branch import read_features
@@ -226,11 +227,17 @@ def _train(
     if history.interrupted:
         raise KeyboardInterrupt
 
+    validation = stock.images.validation.readable
+    temperature, probabilities = calibrate(
+        validation.labels, probabilities, fit=config.training.calibrate
+    )
     report = judge(
         f"trial {record.number:04} on {stock.dataset.name}, validation",
         stock.dataset.classes,
-        stock.images.validation.readable,
+        validation,
         probabilities,
+        temperature=temperature,
+        same_images=True,
         training_counts=count_classes(stock.images.train.readable, stock.dataset.classes),
         training=history.summary(),
     )

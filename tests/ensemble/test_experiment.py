@@ -25,7 +25,7 @@ MakeConfig = Callable[..., ExperimentConfig]
 FILES = {
     "config.yaml", "environment.json", "split.csv", "model.keras", "history.csv", "log.txt",
     "card.md", "curves.png", "confusion.png", "confusion.csv", "errors.png", "predictions.csv",
-    "report.json", "report.md", "samples.png",
+    "reliability.png", "report.json", "report.md", "risk_coverage.png", "samples.png",
 }  # fmt: skip
 
 

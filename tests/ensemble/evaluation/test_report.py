@@ -146,7 +146,7 @@ def test_markdown_leaves_out_what_is_not_known():
     text = make_report([0, 1, 2], np.eye(3)).as_markdown()
 
     headings = [line for line in text.splitlines() if line.startswith("## ")]
-    assert headings == ["## Classes", "## Confusion", "## Mistakes"]
+    assert headings == ["## Classes", "## Confusion", "## Calibration", "## Mistakes"]
     assert "## Mistakes\n\nNone." in text
 
 
