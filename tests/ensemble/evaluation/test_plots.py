@@ -16,6 +16,8 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from ensemble.evaluation import plots
+from ensemble.evaluation.calibration import Calibration, measure_calibration
+from ensemble.evaluation.calibration_plots import plot_reliability, plot_risk_coverage
 from ensemble.evaluation.plots import (
     plot_confusion,
     plot_contact_sheet,
@@ -57,6 +59,13 @@ def make_errors(count: int, names: list[str]) -> Figure:
     predictions = [names[(index + 1) % len(names)] for index in range(count)]
     confidences = np.linspace(0.99, 0.5, count)
     return plot_errors(make_images(count), truths, predictions, confidences, "The worst mistakes")
+
+
+def make_calibration(images: int, temperature: float) -> Calibration:
+    random = np.random.default_rng(images)
+    labels = random.integers(8, size=images)
+    answers = random.dirichlet(np.ones(8), size=images) + np.eye(8)[labels]
+    return measure_calibration(labels, answers / 2, temperature)
 
 
 def drawn_texts(figure: Figure) -> dict[Text, Bbox]:
@@ -106,6 +115,10 @@ FIGURES = {
         {name: make_images(10) for name in LONG[:4]}, "run"
     ),
     "no images": lambda: plot_contact_sheet({}),
+    "reliability": lambda: plot_reliability(make_calibration(1500, 1.7), "run on test"),
+    "reliability of 9 images": lambda: plot_reliability(make_calibration(9, 1.0), "run"),
+    "risk and coverage": lambda: plot_risk_coverage(make_calibration(1500, 1.7), "run on test"),
+    "risk of 1 image": lambda: plot_risk_coverage(make_calibration(1, 1.0)),
 }
 
 
@@ -275,6 +288,37 @@ def test_pictures_keep_their_proportions():
         left, right, bottom, top = shown.get_extent()
         ratios.append((right - left) / (bottom - top))
     assert ratios == pytest.approx([2, 0.5])
+
+
+def test_reliability_shows_accuracies_and_shares_of_images_before_and_after():
+    calibration = make_calibration(1500, 1.7)
+    figure = plot_reliability(calibration, "run")
+
+    for panels, bins, scores in (
+        (figure.axes[:2], calibration.bins_before, calibration.before),
+        (figure.axes[2:], calibration.bins, calibration.after),
+    ):
+        reliability, shares = panels
+        assert reliability.get_title("right") == f"ECE {scores.ece:.3f}"
+        filled = [found for found in bins if found.images]
+        ends = [
+            max(bar.get_y() + bar.get_height() for bar in bars)
+            for _, bars in itertools.groupby(reliability.patches, key=lambda bar: bar.get_x())
+        ]
+        assert ends == pytest.approx([max(found.accuracy, found.confidence) for found in filled])
+        heights = [bar.get_height() for bar in shares.patches]
+        assert heights == pytest.approx([found.images / 1500 for found in bins])
+    assert len(plot_reliability(make_calibration(50, 1.0)).axes) == 2
+
+
+def test_risk_coverage_ends_at_the_share_of_mistakes():
+    calibration = make_calibration(1500, 1.7)
+    (axes,) = plot_risk_coverage(calibration, "run").axes
+
+    (curve,) = [line for line in axes.lines if line.get_label() == "Most confident images"]
+    np.testing.assert_array_equal(curve.get_ydata(), calibration.risks)
+    assert curve.get_xdata()[-1] == 1
+    assert axes.get_title("right") == f"area {calibration.aurc:.3f}"
 
 
 def test_contact_sheet_has_a_row_for_each_class():

@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from configs.errors import DataError, RunError
 from configs.schema import ExperimentConfig
+from ensemble.evaluation.calibration import apply_temperature
 from ensemble.evaluation.evaluating import evaluate_run
 from ensemble.experiment import fit
 from ensemble.fuse import main
@@ -215,13 +216,17 @@ def test_runs_are_fused_into_runs_that_can_be_judged_again(two_runs, tmp_path):
         assert record["method"] == method
         assert record["members"] == ["../one", "../two"]
         assert ("out of fold" in str(result.report.facts)) == (method != "average")
+        temperature = result.ensemble.temperature
+        assert result.report.calibration.temperature == temperature
         report, folder = evaluate_run(Run.open(result.run.folder))
+        assert report.calibration.temperature == temperature
         assert report.metrics.images == len(mean)
         assert report.metrics.baseline.accuracy == 0.5
         if method == "average":
             for place in (".", folder):
                 for name, answer in predictions_of(result.run.folder / place).items():
-                    np.testing.assert_allclose(answer, mean[name], atol=1e-5)
+                    (expected,) = apply_temperature(mean[name][None], temperature)
+                    np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
 def test_runs_that_do_not_go_together_are_told_in_a_sentence(two_runs):
