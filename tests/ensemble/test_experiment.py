@@ -238,3 +238,30 @@ def test_a_weights_file_is_recorded_with_its_checksum(make_config, tiny, tmp_pat
     record = json.loads((result.run.folder / "environment.json").read_text())["weights"][tiny]
     assert record["source"] == str(path)
     assert record["file_sha256"] == file_checksum(path)
+
+
+def test_the_saved_model_is_calibrated_and_answers_what_it_did(make_config: MakeConfig):
+    settings = {"epochs": 1, "learning_rate": 1e-4}
+    data = {"validation_fraction": 0.5}
+    plain = fit(make_config(data=data, training={**settings, "calibrate": False}))
+    calibrated = fit(make_config(data=data, training=settings))
+    run = calibrated.run
+    record = json.loads((run.folder / "report.json").read_text())["calibration"]
+    without = json.loads((plain.run.folder / "report.json").read_text())["calibration"]
+
+    assert 0 < plain.report.metrics.accuracy < 1  # or there would be nothing to fit
+    assert plain.ensemble.temperature == without["temperature"] == 1
+    assert run.load_model().temperature == record["temperature"] != 1
+    assert record["same_images"]
+    assert record["before"] == pytest.approx(without["after"], abs=1e-5)
+    assert record["after"]["nll"] < record["before"]["nll"]
+    assert history_of(calibrated) == history_of(plain)
+
+    report, folder = evaluate_run(run)
+    first, again, unfitted = (
+        predictions_of(run), predictions_of(run, folder), predictions_of(plain.run)
+    )  # fmt: skip
+    assert report.calibration.to_dict()["same_images"]
+    for name, row in first.items():
+        assert row["predicted"] == again[name]["predicted"] == unfitted[name]["predicted"]
+        assert float(row["red"]) == pytest.approx(float(again[name]["red"]), abs=1e-5)

@@ -9,8 +9,9 @@ import pytest
 
 from branches.builder import build_branch
 from configs.errors import RunError
+from ensemble.evaluation.calibration import apply_temperature
 from ensemble.fusion import adapt_scales, align_maps
-from ensemble.layers import AreaPooling, overlaps
+from ensemble.layers import AreaPooling, ClassProbabilities, overlaps
 from ensemble.model import MultiBranchModel, build_model, feature_shapes
 
 pytestmark = pytest.mark.backend
@@ -59,6 +60,36 @@ def test_saving_keeps_the_law_and_the_names(tiny, images, tmp_path):
     assert loaded.classes == ("b", "a")
     assert loaded.image_size == 24
     assert feature_shapes(loaded.extractor) == feature_shapes(ensemble.extractor)
+
+
+def test_a_temperature_divides_the_logits_and_is_saved_with_the_model(tiny, images, tmp_path):
+    ensemble = build_model(["tiny"], classes="abc", image_size=24, weights="random")
+    plain = ensemble.model.predict(images, verbose=0)
+
+    warm = ensemble.with_temperature(2.5)
+    warm.model.save(tmp_path / "model.keras")
+    loaded = MultiBranchModel.load(tmp_path / "model.keras")
+
+    expected = apply_temperature(plain, 2.5)
+    assert np.abs(expected - plain).max() > 1e-3
+    features = loaded.extractor.predict(images, verbose=0)
+    for answers in (
+        warm.model.predict(images, verbose=0),
+        loaded.model.predict(images, verbose=0),
+        loaded.classifier.predict(features, verbose=0),
+    ):
+        np.testing.assert_allclose(answers, expected, atol=1e-6)
+        np.testing.assert_array_equal(answers.argmax(axis=1), plain.argmax(axis=1))
+    assert (ensemble.temperature, loaded.temperature) == (1, 2.5)
+    warm.classifier.set_weights([weight * 2 for weight in warm.classifier.get_weights()])
+    assert np.abs(ensemble.model.predict(images, verbose=0) - plain).max() > 1e-3
+
+
+def test_a_layer_saved_before_there_were_temperatures_has_none():
+    config = ClassProbabilities("ab").get_config()
+    del config["temperature"]
+
+    assert ClassProbabilities.from_config(config).temperature == 1
 
 
 def test_training_the_classifier_moves_the_model_and_leaves_the_extractor(tiny, images):

@@ -186,6 +186,14 @@ def test_class_names_that_do_not_fit_the_answers_are_refused(model):
     assert_refused(rewrite(model, rename), "class names do not fit")
 
 
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), "hot"])
+def test_a_temperature_that_is_none_is_refused(model, temperature):
+    def change(config: dict[str, Any]) -> None:
+        find(config, "ClassProbabilities")["config"]["temperature"] = temperature
+
+    assert_refused(rewrite(model, change))
+
+
 LOAD = "import sys; from ensemble import MultiBranchModel as M; print(M.load(sys.argv[1]).classes)"
 
 
