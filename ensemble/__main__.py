@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": "try a trained model in the browser, or ask it by HTTP",
     "export": "write a run's model for another runtime",
     "compare": "compare runs and trials, image by image",
+    "report": "tell all of a run, or of several, in one HTML file",
     "fuse": "fuse the answers of finished runs into one model",
     "branches": "list the branches",
     "extract": "store the features of a training ahead of it",

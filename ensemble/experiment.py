@@ -1,6 +1,5 @@
 """An experiment from its settings to its run folder: data, features, training, report."""
 
-import json
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -217,11 +216,7 @@ def _describe_data(images: Images) -> dict[str, Any]:
 
 def _read_record(run: Run, images: Images) -> dict[str, Any]:
     """Returns what was recorded when a run was begun, which must have been with these images."""
-    path = run.folder / "environment.json"
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read ({error}).") from error
+    record = run.read_json("environment.json")
     if record.get("data") != _describe_data(images):
         raise RunError(
             f"The images or labels are no longer those that {run.folder} was begun with. "

@@ -143,6 +143,35 @@ class Run:
 
         return MultiBranchModel.load(self.folder / "model.keras")
 
+    def read_json(self, name: str) -> Any:
+        """Reads a record.
+
+        Raises:
+            RunError: If it is missing or damaged.
+        """
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path} cannot be read ({error}).") from error
+
+    def read_table(self, name: str) -> list[dict[str, str]]:
+        """Reads a table's rows, column to text.
+
+        Raises:
+            RunError: If it is missing or damaged.
+        """
+        path = self.folder / name
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                reader = csv.DictReader(file, strict=True)
+                rows = list(reader)
+        except (OSError, ValueError, csv.Error) as error:
+            raise RunError(f"{path} cannot be read ({error}).") from error
+        if any(None in row or None in row.values() for row in rows):
+            raise RunError(f"{path} cannot be read (its rows are not of one length).")
+        return rows
+
     def write(self, name: str, content: str | bytes) -> Path:
         """Writes a file of the run and returns its path.
 

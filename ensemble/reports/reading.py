@@ -1,0 +1,269 @@
+"""A run as its files tell it: what a page shows, read and checked before anything is drawn."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.errors import RunError
+from ensemble.comparison.candidates import Candidate
+from ensemble.comparison.recorded_answers import Answers, read_answers
+from ensemble.datasets.registry import Problem
+from ensemble.evaluation.intervals import Interval, ScoreIntervals
+from ensemble.evaluation.metrics import Baseline, ClassScores, Metrics, Scores
+from ensemble.evaluation.report import TrainingSummary
+from ensemble.run import Run
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images of about the same confidence.
+
+    Args:
+        lower: Least confidence of the bin, in 0..1.
+        upper: Largest.
+        images: How many they are.
+        confidence: Their mean confidence; None where there is no image.
+        accuracy: Share of them answered correctly; None where there is no image.
+    """
+
+    lower: float
+    upper: float
+    images: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidences are shares of correct answers.
+
+    Args:
+        temperature: What the logits are divided by.
+        fitted_on: The images that chose it.
+        before: Figure such as "ece" to its value, without the temperature.
+        after: The same, with it.
+        bins: By confidence, with it.
+        bins_before: Without it; may be empty.
+        aurc: Area under the risk-coverage curve; None where it is not known.
+    """
+
+    temperature: float
+    fitted_on: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    bins: Sequence[Bin]
+    bins_before: Sequence[Bin]
+    aurc: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The figures of one group of images, accuracy and macro-F1 with their intervals."""
+
+    name: str
+    images: int
+    accuracy: float
+    macro_f1: float
+    accuracy_interval: Interval | None
+    macro_f1_interval: Interval | None
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """A report that a run keeps, on its validation images or on others.
+
+    Args:
+        folder: Where it lies.
+        subject: What was judged on what.
+        classes: Class names.
+        metrics: The figures.
+        intervals: Their 95 % intervals.
+        warnings: What a reader must know first.
+        training: How the model was trained; None where that is not told.
+        facts: Lines about data and model.
+        problems: Images that were left out, and why.
+        calibration: None where it was not measured.
+        groups: Figures by group; empty without groups.
+        answers: To each image.
+    """
+
+    folder: Path
+    subject: str
+    classes: Sequence[str]
+    metrics: Metrics
+    intervals: ScoreIntervals
+    warnings: Sequence[str]
+    training: TrainingSummary | None
+    facts: Mapping[str, str]
+    problems: Sequence[Problem]
+    calibration: Calibration | None
+    groups: Sequence[Group]
+    answers: Answers
+
+    def worst(self, count: int) -> list[int]:
+        """Returns indices of up to `count` mistakes, the most confident first."""
+        mistakes = np.flatnonzero(self.answers.predicted != self.answers.labels)
+        confidences = self.answers.probabilities.max(axis=1)[mistakes]
+        return mistakes[np.argsort(-confidences, kind="stable")][:count].tolist()
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """Everything that a page shows of a run.
+
+    Args:
+        candidate: The run as it is compared, with settings and epochs.
+        judgement: Of its validation images.
+        evaluations: Of other images, by `ensemble.evaluate`.
+        fine_tuned_from: First epoch of the second phase; None without one.
+        counts: Split to class to number of images; empty where the split is not kept.
+        repeats: Images that stand in several splits: rows of `duplicates.csv`.
+        environment: Versions, devices, checksums, command; empty where it is not kept.
+        settings: The run's settings as YAML.
+        card: The model card as Markdown; None without one.
+    """
+
+    candidate: Candidate
+    judgement: Judgement
+    evaluations: Sequence[Judgement]
+    fine_tuned_from: int | None
+    counts: Mapping[str, Mapping[str, int]]
+    repeats: Sequence[Mapping[str, str]]
+    environment: Mapping[str, Any]
+    settings: str
+    card: str | None
+
+    @property
+    def name(self) -> str:
+        """That of the run."""
+        return self.candidate.name
+
+
+def read_record(candidate: Candidate) -> RunRecord:
+    """Returns everything that a run keeps.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    run = candidate.run
+    evaluations = sorted(run.folder.glob("evaluations/*/report.json"))
+    rows = run.read_table("split.csv") if _has(run, "split.csv") else []
+    counts: dict[str, Counter[str]] = {}
+    for row in rows:
+        counts.setdefault(row.get("split", ""), Counter())[row.get("label", "")] += 1
+    return RunRecord(
+        candidate,
+        _read_judgement(run.folder),
+        [_read_judgement(path.parent) for path in evaluations],
+        _second_phase(run),
+        counts,
+        run.read_table("duplicates.csv") if _has(run, "duplicates.csv") else [],
+        run.read_json("environment.json") if _has(run, "environment.json") else {},
+        _read_text(run, "config.yaml"),
+        _read_text(run, "card.md") if _has(run, "card.md") else None,
+    )
+
+
+def _has(run: Run, name: str) -> bool:
+    return (run.folder / name).is_file()
+
+
+def _read_text(run: Run, name: str) -> str:
+    path = run.folder / name
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read ({error}).") from error
+
+
+def _second_phase(run: Run) -> int | None:
+    """Returns the first epoch whose phase is not that of the first one."""
+    phases = (
+        [row.get("phase") for row in run.read_table("history.csv")]
+        if _has(run, "history.csv")
+        else []
+    )
+    return next((place for place, phase in enumerate(phases, 1) if phase != phases[0]), None)
+
+
+def _read_judgement(folder: Path) -> Judgement:
+    content = Run(folder).read_json("report.json")
+    answers = read_answers(folder)
+    try:
+        training, calibration = content["training"], content.get("calibration")
+        judgement = Judgement(
+            folder,
+            content["subject"],
+            content["classes"],
+            _metrics(content["metrics"]),
+            _intervals(content["intervals"]),
+            content["warnings"],
+            TrainingSummary(**training) if training else None,
+            content["facts"],
+            [Problem(**problem) for problem in content["problems"]],
+            _calibration(calibration) if calibration else None,
+            [_group(group) for group in content.get("groups") or ()],
+            answers,
+        )
+        if answers.classes != tuple(judgement.classes):
+            raise ValueError("its classes are not those of predictions.csv")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            f"{folder / 'report.json'} is damaged or of another version "
+            f"({type(error).__name__}: {error}). Train or evaluate again."
+        ) from error
+    return judgement
+
+
+def _metrics(content: dict[str, Any]) -> Metrics:
+    baseline = content["baseline"]
+    parts = {
+        "macro": Scores(**content["macro"]),
+        "weighted": Scores(**content["weighted"]),
+        "per_class": tuple(ClassScores(**scores) for scores in content["per_class"]),
+        "confusion": tuple(tuple(map(int, row)) for row in content["confusion"]),
+        "baseline": Baseline(**baseline) if baseline else None,
+    }
+    return Metrics(**{**content, **parts})
+
+
+def _intervals(content: dict[str, Any]) -> ScoreIntervals:
+    return ScoreIntervals(
+        Interval(**content["accuracy"]),
+        Interval(**content["balanced_accuracy"]),
+        Interval(**content["macro_f1"]),
+        tuple(Interval(**interval) for interval in content["class_f1"]),
+    )
+
+
+def _calibration(content: dict[str, Any]) -> Calibration:
+    return Calibration(
+        float(content["temperature"]),
+        str(content["fitted_on"]),
+        content["before"],
+        content["after"],
+        [_bin(one) for one in content["bins"]],
+        [_bin(one) for one in content.get("bins_before") or ()],
+        content.get("aurc"),
+    )
+
+
+def _bin(content: dict[str, Any]) -> Bin:
+    return Bin(**{name: content[name] for name in Bin.__dataclass_fields__})
+
+
+def _group(content: dict[str, Any]) -> Group:
+    intervals = content.get("intervals") or {}
+    accuracy, macro_f1 = intervals.get("accuracy"), intervals.get("macro_f1")
+    return Group(
+        str(content["group"]),
+        int(content["images"]),
+        float(content["accuracy"]),
+        float(content["macro_f1"]),
+        Interval(**accuracy) if accuracy else None,
+        Interval(**macro_f1) if macro_f1 else None,
+    )
