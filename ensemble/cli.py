@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
@@ -18,12 +18,28 @@ from configs.mistakes import describe
 from configs.schema import ExperimentConfig
 from ensemble.checks import check_settings
 from ensemble.flags import SettingsParser
+from ensemble.reproduction import read_trace
 from ensemble.run import Run
 
 _OF_THE_MACHINE = {"features.directory", "training.devices"}  # and not of the run
+_OF_THE_FOLDER = {"name", "output"}
 _CLUSTERS = {"tensorflow": "TF_CONFIG", "jax": "KERAS_DISTRIBUTION_JOB_ADDRESSES"}
 
 Section = TypeVar("Section", bound=BaseModel)
+
+
+class Command(NamedTuple):
+    """What a command is to do.
+
+    Args:
+        config: The settings.
+        resume: Folder of a run to go on with, or None.
+        reproduce: Folder of a run to do again, or None.
+    """
+
+    config: ExperimentConfig
+    resume: Path | None
+    reproduce: Path | None
 
 
 def read_experiment(
@@ -32,8 +48,8 @@ def read_experiment(
     prog: str,
     description: str,
     schema: type[ExperimentConfig] = ExperimentConfig,
-    resumable: bool = False,
-) -> tuple[ExperimentConfig, Path | None]:
+    of_runs: bool = False,
+) -> Command:
     """Reads an experiment's settings: defaults, then `--config`, then flags.
 
     Args:
@@ -41,13 +57,11 @@ def read_experiment(
         prog: The command, for `--help`.
         description: What it does, for `--help`.
         schema: Of the settings.
-        resumable: Whether there is a flag `--resume`, which takes a run's settings.
-
-    Returns:
-        The settings, and the run's folder behind `--resume`.
+        of_runs: Whether there are flags `--resume` and `--reproduce`, which take a run's settings.
 
     Raises:
         ConfigError: With every mistake that can be seen without the data.
+        RunError: If there is no such run.
         SystemExit: After `--help` and `--print-config`.
     """
     parser = SettingsParser(schema, prog=prog, description=description)
@@ -59,22 +73,23 @@ def read_experiment(
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved settings and stop"
     )
-    if resumable:
+    if of_runs:
         parser.add_argument(
             "--resume",
             metavar="RUN",
             type=Path,
             help="folder of a run that was broken off, to go on with its settings",
         )
-    args, settings = parser.parse_settings(argv)
-    folder = getattr(args, "resume", None)
-    if folder is not None and (args.config or set(settings) - _OF_THE_MACHINE):
-        raise ConfigError(
-            "--resume goes on with the settings of the run; no other flags than --cache and "
-            f"--devices go with it. To train with others: --config {folder / 'config.yaml'}."
+        parser.add_argument(
+            "--reproduce",
+            metavar="RUN",
+            type=Path,
+            help="folder of a finished run, to train with its settings again and tell whether the "
+            "new run came to the same",
         )
-    source = Run.unfinished(folder).folder / "config.yaml" if folder else args.config
-    values = _put_all(read_config(str(source)) if source else {}, settings)
+    args, settings = parser.parse_settings(argv)
+    resumed, reproduced = getattr(args, "resume", None), getattr(args, "reproduce", None)
+    values = _put_all(_read_base(args.config, resumed, reproduced, set(settings)), settings)
     cache = os.environ.get("ENSEMBLE_CACHE")
     if cache and isinstance(values.setdefault("features", {}), dict):
         values["features"].setdefault("directory", cache)
@@ -82,7 +97,30 @@ def read_experiment(
     if args.print_config:
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
         raise SystemExit(0)
-    return config, folder
+    return Command(config, resumed, reproduced)
+
+
+def _read_base(
+    config: str | None, resumed: Path | None, reproduced: Path | None, flags: set[str]
+) -> dict[str, Any]:
+    """Returns the settings that flags are put upon."""
+    if resumed is not None and (config or reproduced or flags - _OF_THE_MACHINE):
+        raise ConfigError(
+            "--resume goes on with the settings of the run; no other flags than --cache and "
+            f"--devices go with it. To train with others: --config {resumed / 'config.yaml'}."
+        )
+    if reproduced is not None and (config or flags - _OF_THE_MACHINE - _OF_THE_FOLDER):
+        raise ConfigError(
+            "--reproduce trains with the settings of the run; no other flags than --cache, "
+            "--devices, --name and --output go with it. To train with others: "
+            f"--config {reproduced / 'config.yaml'}."
+        )
+    if resumed is not None:
+        return read_config(str(Run.unfinished(resumed).folder / "config.yaml"))
+    if reproduced is not None:
+        values = read_config(str(read_trace(reproduced).folder / "config.yaml"))
+        return {name: value for name, value in values.items() if name != "name"}
+    return read_config(config) if config else {}
 
 
 def read_settings(
@@ -112,12 +150,16 @@ def read_section(schema: type[Section], values: dict[str, Any]) -> Section:
         raise ConfigError("\n".join(describe(error, schema))) from error
 
 
-def run_command(main: Callable[[], None]) -> int:
-    """Runs a command and returns its exit code; a user's mistake costs a line and code 2."""
+def run_command(main: Callable[[], int | None]) -> int:
+    """Runs a command and returns its exit code; a user's mistake costs a line and code 2.
+
+    Args:
+        main: Returns an exit code; None: 0.
+    """
     logging.basicConfig(format="%(message)s", handlers=[_Screen()], level=logging.WARNING)
     logging.getLogger("ensemble").setLevel(logging.INFO)
     try:
-        main()
+        return main() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

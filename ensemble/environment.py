@@ -12,7 +12,10 @@ import keras
 
 from ensemble.devices.devices import list_devices
 
-_PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "pillow", "scikit-learn", "h5py")
+_PACKAGES = (
+    *("keras", "tensorflow", "jax", "torch", "openvino"),
+    *("numpy", "pillow", "scikit-learn", "h5py"),
+)
 
 
 def describe_environment() -> dict[str, Any]:

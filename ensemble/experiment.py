@@ -1,6 +1,7 @@
 """An experiment from its settings to its run folder: data, features, training, report."""
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,8 +84,15 @@ class FitResult:
         return "\n".join(lines)
 
 
-def fit(config: ExperimentConfig) -> FitResult:
+def fit(
+    config: ExperimentConfig, *, begun: Callable[[Mapping[str, Any]], None] | None = None
+) -> FitResult:
     """Trains an ensemble as its settings say and writes a run folder.
+
+    Args:
+        config: The settings.
+        begun: Gets the record of what the training starts from, data and weights, before it
+            starts.
 
     Raises:
         UserError: If data, weights, stored features or the run folder cannot be used.
@@ -100,7 +108,7 @@ def fit(config: ExperimentConfig) -> FitResult:
     branches = "+".join(branch.layer_name for branch in model.branches)
     run = Run.create(config, f"{dataset.name}-{branches}", writes=distribution.writes)
     with run.logging():
-        return _fit(run, config, dataset, extractor, None, distribution)
+        return _fit(run, config, dataset, extractor, None, distribution, begun)
 
 
 def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitResult:
@@ -136,6 +144,7 @@ def _fit(
     extractor: keras.Model,
     progress: Progress | None,
     distribution: Distribution,
+    begun: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> FitResult:
     trackers = make_trackers(config, run) if run.writes else []
     tell_start(config, dataset)
@@ -146,6 +155,8 @@ def _fit(
         run.write("samples.png", png(_plot_samples(dataset, images.train.readable, size)))
         record = _describe(config, extractor, images)
         run.write_json("environment.json", record)
+        if begun is not None:
+            begun(record)
     else:
         record = _read_record(run, images)
 

@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _extract(argv: Sequence[str] | None) -> None:
-    config, _ = read_experiment(
+    config, *_ = read_experiment(
         argv,
         prog="python -m ensemble.extract",
         description="Extract and store the features that a training with these settings reads.",

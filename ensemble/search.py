@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _search(argv: Sequence[str] | None) -> None:
-    config, _ = read_experiment(
+    config, *_ = read_experiment(
         argv,
         prog="python -m ensemble.search",
         description="Search over settings, in trials on stored features, and train the winner. "

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from ensemble.cli import load_backend, read_experiment, run_command
+from ensemble.reproduction import compare_traces, read_trace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -11,21 +12,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: _train(argv))
 
 
-def _train(argv: Sequence[str] | None) -> None:
-    config, folder = read_experiment(
+def _train(argv: Sequence[str] | None) -> int:
+    config, resumed, reproduced = read_experiment(
         argv,
         prog="python -m ensemble.train",
         description="Train branches, fused into one shared head. One branch is a baseline.",
-        resumable=True,
+        of_runs=True,
     )
+    original = None if reproduced is None else read_trace(reproduced)
     load_backend(joining=True)
     from ensemble.experiment import fit, resume
 
-    result = fit(config) if folder is None else resume(folder, config)
+    if resumed is not None:
+        result = resume(resumed, config)
+    else:
+        result = fit(config, begun=original.warn_of_changes if original else None)
     if result.run.writes:  # of several processes one tells
         print(result.summary())
     if result.history.interrupted:
         raise KeyboardInterrupt
+    if original is None or not result.run.writes:
+        return 0
+    verdict = compare_traces(original, read_trace(result.run.folder))
+    print(verdict.summary())
+    return 1 if verdict.differences else 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ensemble.reports.elements import Markup, Node, element
 from ensemble.reports.reading import Bin
 
-_WIDTH, _HEIGHT = 400, 240
+_WIDTH, _HEIGHT = 360, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 26, 36  # between the drawing's edges and its frame
 
 
@@ -196,7 +196,7 @@ def _key(names: Sequence[str], right: float = _WIDTH - _RIGHT) -> list[Node]:
     parts: list[Node] = []
     for name, series in zip(reversed(names), ("validation", "training"), strict=False):
         parts.append(_text(right, 14, name, "label end"))
-        right -= 6.2 * len(name) + 6
+        right -= 5.4 * len(name) + 6
         parts.append(_line(right - 16, 10, right, 10, f"line-{series}"))
         right -= 28
     return parts

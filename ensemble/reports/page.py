@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from importlib import resources
 
+from ensemble.reports.comparisons import describe_comparison
 from ensemble.reports.elements import Markup, Node, element
 from ensemble.reports.reading import RunRecord
-from ensemble.reports.sections import describe_comparison, describe_run
+from ensemble.reports.sections import describe_run
 
 # Nothing is fetched and nothing runs, whatever a name in the data may try.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -19,7 +19,7 @@ from heads.registry import HEADS, HeadSpec
 
 def read(*argv: str) -> ExperimentConfig:
     """Returns the settings that a command gets."""
-    return read_experiment(argv, prog="train", description="Trains.")[0]
+    return read_experiment(argv, prog="train", description="Trains.").config
 
 
 def mistakes(*argv: str) -> list[str]:

@@ -1,6 +1,5 @@
 """The page in a browser: photos are chosen and taken, answers and heat maps appear."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Tab, open_tab
+from chromium import CHROMIUM, Tab, open_tab
 from PIL import Image
 
 from ensemble.faces.registry import Box, Face
@@ -18,7 +17,6 @@ from ensemble.prediction.predictor import Predictor
 
 pytest.importorskip("starlette")
 uvicorn = pytest.importorskip("uvicorn")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
     pytest.mark.slow,
@@ -55,8 +53,7 @@ def address(tiny: str) -> Iterator[str]:
 
 @pytest.fixture
 def tab(address: str, tmp_path: Path) -> Iterator[Tab]:
-    assert CHROMIUM is not None
-    with open_tab(CHROMIUM, tmp_path / "profile") as tab:
+    with open_tab(tmp_path / "profile") as tab:
         tab.resize(1280, 900)
         tab.send("Page.navigate", url=address)
         tab.wait_for("document.querySelector('#name')?.textContent === 'mine'")

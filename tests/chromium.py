@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")  # None: there is none
 
 _PATIENCE = 30  # seconds
 # The browser reads commands from descriptor 3 and answers on 4.
@@ -26,16 +29,18 @@ class Tab:
 
     Attributes:
         complaints: What the page's console has said of errors.
+        requests: Addresses of all that was fetched, the page itself included.
     """
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._to, self._from = to_browser, os.fdopen(from_browser, "rb", buffering=0)
         self._number, self._rest, self._session = 0, b"", None
         self.complaints: list[str] = []
+        self.requests: list[str] = []
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "DOM"):
+        for domain in ("Page", "Runtime", "Log", "DOM", "Network"):
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -52,6 +57,8 @@ class Tab:
                 return answer["result"]
             if answer.get("method") in {"Runtime.exceptionThrown", "Log.entryAdded"}:
                 self.complaints.append(json.dumps(answer["params"]))
+            if answer.get("method") == "Network.requestWillBeSent":
+                self.requests.append(answer["params"]["request"]["url"])
 
     def evaluate(self, expression: str) -> Any:
         """Returns the value of a JavaScript expression, awaited."""
@@ -94,13 +101,13 @@ class Tab:
 
 
 @contextmanager
-def open_tab(program: str, profile: Path) -> Iterator[Tab]:
-    """Starts a browser of its own for the length of a `with` block.
+def open_tab(profile: Path) -> Iterator[Tab]:
+    """Starts a browser of its own, which must be there, for the length of a `with` block.
 
     Args:
-        program: Path of Chromium.
         profile: An empty folder.
     """
+    assert CHROMIUM is not None
     commands, to_browser = os.pipe()
     from_browser, answers = os.pipe()
     flags = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run"
@@ -108,7 +115,7 @@ def open_tab(program: str, profile: Path) -> Iterator[Tab]:
     flags += f" --remote-debugging-pipe --user-data-dir={profile}"
     launch = [sys.executable, "-c", _LAUNCH, str(commands), str(answers)]
     browser = subprocess.Popen(
-        [*launch, program, *flags.split(), *cameras.split()],
+        [*launch, CHROMIUM, *flags.split(), *cameras.split()],
         pass_fds=(commands, answers),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -1,0 +1,178 @@
+"""A report's figures on a page: headline, classes, confusion, calibration, groups."""
+
+from collections.abc import Iterator, Sequence
+
+from ensemble.evaluation.intervals import Interval
+from ensemble.evaluation.metrics import Metrics, Scores
+from ensemble.reports.charts import draw_interval, draw_reliability
+from ensemble.reports.elements import (
+    Markup,
+    Node,
+    element,
+    percents,
+    scroll,
+    shares,
+    table,
+    warning,
+)
+from ensemble.reports.reading import Calibration, Group, Judgement
+
+_FIGURES = {"ece": "Expected calibration error", "nll": "Log loss (nats)", "brier": "Brier score"}
+
+
+def describe_figures(judgement: Judgement) -> Node:
+    """Returns the headline: warnings, then figures with intervals, and what they are of."""
+    metrics, intervals, baseline = (
+        judgement.metrics,
+        judgement.intervals,
+        judgement.metrics.baseline,
+    )
+    scores = (
+        ("Accuracy", metrics.accuracy, intervals.accuracy),
+        ("Balanced accuracy", metrics.balanced_accuracy, intervals.balanced_accuracy),
+        ("Macro-F1", metrics.macro.f1, intervals.macro_f1),
+    )
+    majority = (
+        (baseline.accuracy, baseline.balanced_accuracy, baseline.macro_f1)
+        if baseline
+        else (None, None, None)
+    )
+    tiles = [_tile(*score, other) for score, other in zip(scores, majority, strict=True)]
+    more = [f"{metrics.images:,} images", f"log loss {metrics.log_loss:.3f} nats"]
+    if metrics.top2_accuracy is not None:
+        more.insert(1, f"top-2 accuracy {metrics.top2_accuracy:.2%}")
+    text = (
+        f"{judgement.subject}: {', '.join(more)}. Intervals are by bootstrap over these images: "
+        "they tell what other images of the same kind would change, not what another seed would."
+    )
+    if baseline:
+        text += (
+            f" The dashed line is what always answering {baseline.name} scores, the most frequent "
+            "class in training."
+        )
+    return [
+        [warning(line) for line in judgement.warnings],
+        element("div", tiles, class_="tiles"),
+        element("p", text, class_="faint"),
+    ]
+
+
+def _tile(name: str, value: float, interval: Interval, baseline: float | None) -> Markup:
+    return element(
+        "div",
+        element("span", name, class_="name"),
+        element("strong", f"{value:.2%}"),
+        draw_interval(value, interval.low, interval.high, reference=baseline),
+        element("span", f"95 %: {percents(interval)}"),
+        None
+        if baseline is None
+        else element("span", f"majority class: {baseline:.2%}", class_="faint"),
+        class_="tile",
+    )
+
+
+def describe_details(judgement: Judgement) -> Iterator[tuple[str, Node]]:
+    """Yields heading and content of what is told of the classes, confidences and groups."""
+    yield "Classes", _classes(judgement)
+    yield "Confusion", _confusion(judgement)
+    if judgement.calibration:
+        yield "Calibration", _calibration(judgement.calibration)
+    if judgement.groups:
+        yield "Groups", _groups(judgement.groups)
+
+
+def _classes(judgement: Judgement) -> Node:
+    metrics, intervals = judgement.metrics, judgement.intervals
+    rows: list[list[Node]] = [["Class", "", "F1", "95 % of F1", "Precision", "Recall", "Images"]]
+    for scores, interval in zip(metrics.per_class, intervals.class_f1, strict=True):
+        rates = [f"{rate:.3f}" for rate in (scores.precision, scores.recall)]
+        chart = draw_interval(scores.f1, interval.low, interval.high)
+        row: list[Node] = [scores.name, chart, f"{scores.f1:.3f}", shares(interval)]
+        rows.append([*row, *rates, f"{scores.support:,}"])
+    mean = draw_interval(metrics.macro.f1, intervals.macro_f1.low, intervals.macro_f1.high)
+    rows.append(_average("macro average", metrics, metrics.macro, mean, intervals.macro_f1))
+    rows.append(_average("weighted average", metrics, metrics.weighted))
+    return table(rows, "Precision, recall and F1 of each class", class_="charted")
+
+
+def _average(
+    name: str,
+    metrics: Metrics,
+    mean: Scores,
+    chart: Node = None,
+    interval: Interval | None = None,
+) -> list[Node]:
+    text = shares(interval) if interval else ""
+    row: list[Node] = [element("em", name), chart, f"{mean.f1:.3f}", text]
+    return [*row, f"{mean.precision:.3f}", f"{mean.recall:.3f}", f"{metrics.images:,}"]
+
+
+def _confusion(judgement: Judgement) -> Node:
+    names = judgement.classes
+    header = [element("td", "true \\ predicted", class_="faint")]
+    header += [element("th", element("span", name), scope="col") for name in names]
+    rows = []
+    for name, counts in zip(names, judgement.metrics.confusion, strict=True):
+        total = sum(counts) or 1
+        cells = [
+            element(
+                "td",
+                f"{count:,}",
+                style=f"--share: {count / total:.3f}",
+                class_="strong" if count / total > 0.5 else None,
+                title=f"{name} answered as {other}: {count:,} of {sum(counts):,}",
+            )
+            for other, count in zip(names, counts, strict=True)
+        ]
+        rows.append(element("tr", element("th", name, scope="row"), cells))
+    matrix = element(
+        "table",
+        element("thead", element("tr", header)),
+        element("tbody", rows),
+        class_="confusion",
+    )
+    note = "Numbers of images; a row is a true class, a fuller colour a larger share of it."
+    return [scroll(matrix, "Confusion matrix"), element("p", note, class_="faint")]
+
+
+def _calibration(calibration: Calibration) -> Node:
+    rows: list[list[Node]] = [["", "Before", "After"]]
+    for key, name in _FIGURES.items():
+        if key in calibration.before and key in calibration.after:
+            before, after = calibration.before[key], calibration.after[key]
+            rows.append([name, f"{before:.4f}", f"{after:.4f}"])
+    text = (
+        f"Logits are divided by the temperature {calibration.temperature:.3f}, fitted on "
+        f"{calibration.fitted_on}, which changes confidences and no answer."
+    )
+    if calibration.aurc is not None:
+        text += f" Area under the risk-coverage curve: {calibration.aurc:.4f}."
+    chart = draw_reliability(calibration.bins, calibration.bins_before)
+    return [
+        element("p", text),
+        element(
+            "div",
+            element("div", chart, class_="square"),
+            table(rows, "Calibration before and after"),
+            class_="pair",
+        ),
+    ]
+
+
+def _groups(groups: Sequence[Group]) -> Node:
+    rows: list[list[Node]] = [["Group", "", "Accuracy", "95 %", "Macro-F1", "95 %", "Images"]]
+    for group in groups:
+        first, second = group.accuracy_interval, group.macro_f1_interval
+        row: list[Node] = [
+            group.name,
+            draw_interval(group.accuracy, first.low, first.high) if first else None,
+            f"{group.accuracy:.2%}",
+            percents(first) if first else "",
+        ]
+        row += [f"{group.macro_f1:.3f}", shares(second) if second else "", f"{group.images:,}"]
+        rows.append(row)
+    best = max(groups, key=lambda group: group.accuracy)
+    worst = min(groups, key=lambda group: group.accuracy)
+    gap = 100 * (best.accuracy - worst.accuracy)
+    note = f"Largest gap in accuracy: {gap:.1f} points, between {best.name} and {worst.name}."
+    return [table(rows, "Figures by group", class_="charted"), element("p", note)]
