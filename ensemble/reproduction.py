@@ -98,8 +98,9 @@ def read_trace(folder: Path) -> Trace:
         history = {
             name: [float(row[name]) for row in rows] for name in rows[0] if name not in left_out
         }
-        _leaves(record)
-    except (IndexError, ValueError, AttributeError) as error:
+        if not isinstance(record, dict):
+            raise ValueError("environment.json holds no record")
+    except (IndexError, ValueError) as error:
         raise RunError(f"The records of {folder} are damaged ({error}).") from error
     return Trace(folder, history, record)
 

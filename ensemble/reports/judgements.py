@@ -136,24 +136,29 @@ def _confusion(judgement: Judgement) -> Node:
 
 
 def _calibration(calibration: Calibration) -> Node:
-    rows: list[list[Node]] = [["", "Before", "After"]]
+    fitted = calibration.fitted_on is not None
+    rows: list[list[Node]] = [["", "Before", "After"] if fitted else ["", "Model"]]
     for key, name in _FIGURES.items():
-        if key in calibration.before and key in calibration.after:
-            before, after = calibration.before[key], calibration.after[key]
-            rows.append([name, f"{before:.4f}", f"{after:.4f}"])
-    text = (
-        f"Logits are divided by the temperature {calibration.temperature:.3f}, fitted on "
-        f"{calibration.fitted_on}, which changes confidences and no answer."
-    )
+        values = [calibration.before[key], calibration.after[key]][0 if fitted else 1 :]
+        rows.append([name, *(f"{value:.4f}" for value in values)])
     if calibration.aurc is not None:
-        text += f" Area under the risk-coverage curve: {calibration.aurc:.4f}."
-    chart = draw_reliability(calibration.bins, calibration.bins_before)
+        name = "Area under the risk-coverage curve"
+        rows.append([name, *([""] if fitted else []), f"{calibration.aurc:.4f}"])
+    text = "No temperature was fitted: confidences are the model's own."
+    if fitted:
+        text = (
+            f"Logits are divided by the temperature {calibration.temperature:.3f}, fitted on "
+            f"{calibration.fitted_on} images, which moves confidences and no answer."
+        )
+    if fitted and calibration.same_images:
+        text += " It was fitted on the very images that are judged here, which flatters it."
+    chart = draw_reliability(calibration.bins, calibration.bins_before if fitted else ())
     return [
         element("p", text),
         element(
             "div",
             element("div", chart, class_="square"),
-            table(rows, "Calibration before and after"),
+            table(rows, "Calibration"),
             class_="pair",
         ),
     ]

@@ -43,7 +43,8 @@ class Calibration:
 
     Args:
         temperature: What the logits are divided by.
-        fitted_on: The images that chose it.
+        fitted_on: The split that chose it; None where nothing was fitted.
+        same_images: Whether it was fitted on the very images that are judged.
         before: Figure such as "ece" to its value, without the temperature.
         after: The same, with it.
         bins: By confidence, with it.
@@ -52,7 +53,8 @@ class Calibration:
     """
 
     temperature: float
-    fitted_on: str
+    fitted_on: str | None
+    same_images: bool
     before: Mapping[str, float]
     after: Mapping[str, float]
     bins: Sequence[Bin]
@@ -243,7 +245,8 @@ def _intervals(content: dict[str, Any]) -> ScoreIntervals:
 def _calibration(content: dict[str, Any]) -> Calibration:
     return Calibration(
         float(content["temperature"]),
-        str(content["fitted_on"]),
+        content["fitted_on"],
+        bool(content.get("same_images")),
         content["before"],
         content["after"],
         [_bin(one) for one in content["bins"]],
