@@ -185,6 +185,18 @@ def test_a_mistake_in_exporting_is_told(arguments, told):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        ("ensemble.report", "RUN"),
+        ("ensemble.report runs/nowhere", "runs/nowhere is neither a finished run nor a search"),
+        ("ensemble.train --reproduce runs/nowhere", "runs/nowhere is no finished run"),
+    ],
+)
+def test_a_run_that_is_not_there_is_told(arguments, told):
+    assert_refused(run(*arguments.split()), told)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
         ("", "action"),
         ("lst", "invalid choice: 'lst'"),
         ("list --all", "--all and --unused-for go with prune"),

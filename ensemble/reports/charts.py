@@ -11,6 +11,7 @@ from ensemble.reports.elements import Markup, Node, element
 from ensemble.reports.reading import Bin
 
 _WIDTH, _HEIGHT = 360, 230
+_MOST_DOTS = 60  # on a line
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 26, 36  # between the drawing's edges and its frame
 
 
@@ -65,7 +66,7 @@ def draw_epochs(
     if best_epoch is not None:
         parts.append(_line(x(best_epoch), y.end, x(best_epoch), y.start, "best"))
     for row, series in ((training, "training"), (validation, "validation")):
-        parts += _path([(x(epoch), value) for epoch, value in enumerate(row, 1)], y, series)
+        parts += _path([(x(epoch), value, 2.6) for epoch, value in enumerate(row, 1)], y, series)
     parts.append(_text(_LEFT, 14, name, "heading"))
     parts += _key(("training", "validation"))
     best = "" if best_epoch is None else f", best epoch {best_epoch}"
@@ -103,20 +104,23 @@ def draw_interval(
 def draw_reliability(bins: Sequence[Bin], bins_before: Sequence[Bin]) -> Markup:
     """Draws accuracy against confidence, before and after calibration, and images below.
 
+    Dots grow with the number of images, so that a bin of few of them is not taken for much.
+
     Args:
         bins: After.
         bins_before: Before; may be empty.
     """
     side, foot = 300, 70
-    width, height = _LEFT + side + _RIGHT, _TOP + side + 34 + foot
+    width, height = _LEFT + side + 2 * _RIGHT, _TOP + side + 34 + foot
     x, y = _Scale(0, 1, _LEFT, _LEFT + side), _Scale(0, 1, _TOP + side, _TOP)
     parts: list[Node] = _rules(y, [0, 0.2, 0.4, 0.6, 0.8, 1], True, right=_LEFT + side)
     for mark in (0, 0.2, 0.4, 0.6, 0.8, 1):
         parts.append(_text(x(mark), y.start + 15, f"{mark:.0%}", "label middle"))
     parts.append(_line(x(0), y(0), x(1), y(1), "best"))
+    largest = max((one.images for one in (*bins, *bins_before)), default=0) or 1
     for several, series in ((bins_before, "training"), (bins, "validation")):
         points = [
-            (x(one.confidence), one.accuracy)
+            (x(one.confidence), one.accuracy, 2 + 4 * math.sqrt(one.images / largest))
             for one in several
             if one.confidence is not None and one.accuracy is not None
         ]
@@ -129,7 +133,7 @@ def draw_reliability(bins: Sequence[Bin], bins_before: Sequence[Bin]) -> Markup:
     parts.append(_line(x(0), count.start, x(1), count.start, "rule"))
     parts.append(_text(_LEFT, 14, "Accuracy by confidence", "heading"))
     parts += _key(("before", "after") if bins_before else ("after",), right=_LEFT + side)
-    note = f"confidence; bars: images, {most:,} in the fullest bin"
+    note = f"confidence; bars: images, up to {most:,}"
     parts.append(_text(_LEFT + side / 2, height - 3, note, "label middle"))
     drawn = "; ".join(
         f"confidence {one.confidence:.2f}, accuracy {one.accuracy:.2f}, {one.images} images"
@@ -175,20 +179,28 @@ def _rules(
     return parts
 
 
-def _path(points: Sequence[tuple[float, float]], y: _Scale, series: str) -> list[Node]:
-    """Draws a line with a dot at each point; where a value is not finite, it is broken."""
+def _path(points: Sequence[tuple[float, float, float]], y: _Scale, series: str) -> list[Node]:
+    """Draws a line with a dot at each point; where a value is not finite, it is broken.
+
+    Args:
+        points: Place, value and radius of the dot.
+        y: Maps values to places.
+        series: Names the colour.
+    """
     pieces: list[list[str]] = [[]]
     dots: list[Node] = []
-    for x, value in points:
+    for x, value, radius in points:
         if not math.isfinite(value):
             pieces.append([])
             continue
         pieces[-1].append(f"{x},{y(value)}")
-        dots.append(element("circle", cx=x, cy=y(value), r=2.6, class_=f"dot-{series}"))
+        dots.append(
+            element("circle", cx=x, cy=y(value), r=round(radius, 1), class_=f"dot-{series}")
+        )
     lines = [
         element("polyline", points=" ".join(piece), class_=f"line-{series}") for piece in pieces
     ]
-    return [*lines, *(dots if len(dots) <= 60 else [])]
+    return [*lines, *(dots if len(dots) <= _MOST_DOTS else [])]
 
 
 def _key(names: Sequence[str], right: float = _WIDTH - _RIGHT) -> list[Node]:

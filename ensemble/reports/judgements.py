@@ -15,9 +15,7 @@ from ensemble.reports.elements import (
     table,
     warning,
 )
-from ensemble.reports.reading import Calibration, Group, Judgement
-
-_FIGURES = {"ece": "Expected calibration error", "nll": "Log loss (nats)", "brier": "Brier score"}
+from ensemble.reports.reading import CALIBRATION, Calibration, Group, Judgement
 
 
 def describe_figures(judgement: Judgement) -> Node:
@@ -110,7 +108,7 @@ def _average(
 def _confusion(judgement: Judgement) -> Node:
     names = judgement.classes
     header = [element("td", "true \\ predicted", class_="faint")]
-    header += [element("th", element("span", name), scope="col") for name in names]
+    header += [element("th", element("span", name), scope="col", title=name) for name in names]
     rows = []
     for name, counts in zip(names, judgement.metrics.confusion, strict=True):
         total = sum(counts) or 1
@@ -124,7 +122,7 @@ def _confusion(judgement: Judgement) -> Node:
             )
             for other, count in zip(names, counts, strict=True)
         ]
-        rows.append(element("tr", element("th", name, scope="row"), cells))
+        rows.append(element("tr", element("th", name, scope="row", title=name), cells))
     matrix = element(
         "table",
         element("thead", element("tr", header)),
@@ -138,7 +136,7 @@ def _confusion(judgement: Judgement) -> Node:
 def _calibration(calibration: Calibration) -> Node:
     fitted = calibration.fitted_on is not None
     rows: list[list[Node]] = [["", "Before", "After"] if fitted else ["", "Model"]]
-    for key, name in _FIGURES.items():
+    for key, name in CALIBRATION.items():
         values = [calibration.before[key], calibration.after[key]][0 if fitted else 1 :]
         rows.append([name, *(f"{value:.4f}" for value in values)])
     if calibration.aurc is not None:

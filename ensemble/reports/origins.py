@@ -58,7 +58,7 @@ def _repeats(repeats: Sequence[Mapping[str, str]]) -> Node:
     kinds = Counter((row.get("split"), row.get("in"), row.get("kind")) for row in repeats)
     rows = [list(columns), *([row.get(name, "") for name in columns] for row in repeats[:_LISTED])]
     told = "; ".join(
-        f"{count:,} {kind} of {one} in {other}" for (one, other, kind), count in kinds.items()
+        f"{count:,} of {one} in {other} too ({kind})" for (one, other, kind), count in kinds.items()
     )
     return [
         element("h3", "In several splits"),
@@ -72,7 +72,7 @@ def _listed(rows: Sequence[Sequence[Node]], count: int, what: str) -> Node:
 
 
 def _none() -> Markup:
-    return element("p", "None found.", class_="faint")
+    return element("p", "None recorded.", class_="faint")
 
 
 def describe_environment(record: RunRecord) -> Node:

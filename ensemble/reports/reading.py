@@ -17,6 +17,12 @@ from ensemble.evaluation.metrics import Baseline, ClassScores, Metrics, Scores
 from ensemble.evaluation.report import TrainingSummary
 from ensemble.run import Run
 
+CALIBRATION = {
+    "ece": "Expected calibration error",
+    "nll": "Log loss (nats)",
+    "brier": "Brier score",
+}
+
 
 @dataclass(frozen=True)
 class Bin:
@@ -45,7 +51,7 @@ class Calibration:
         temperature: What the logits are divided by.
         fitted_on: The split that chose it; None where nothing was fitted.
         same_images: Whether it was fitted on the very images that are judged.
-        before: Figure such as "ece" to its value, without the temperature.
+        before: Each of `CALIBRATION` to its value, without the temperature.
         after: The same, with it.
         bins: By confidence, with it.
         bins_before: Without it; may be empty.
@@ -247,8 +253,8 @@ def _calibration(content: dict[str, Any]) -> Calibration:
         float(content["temperature"]),
         content["fitted_on"],
         bool(content.get("same_images")),
-        content["before"],
-        content["after"],
+        {key: float(content["before"][key]) for key in CALIBRATION},
+        {key: float(content["after"][key]) for key in CALIBRATION},
         [_bin(one) for one in content["bins"]],
         [_bin(one) for one in content.get("bins_before") or ()],
         content.get("aurc"),

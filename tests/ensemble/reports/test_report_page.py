@@ -149,7 +149,7 @@ def test_the_page_tells_what_the_files_tell(write_run):
         "the weights are those of epoch 2",
         "fine-tuning",
         "1 images or rows could not be used",
-        "1 exact of train in validation",
+        "1 of train in validation too (exact)",
         "train.py",
         "image_size: 32",
         "Intended use",
