@@ -98,10 +98,8 @@ def read_trace(folder: Path) -> Trace:
         history = {
             name: [float(row[name]) for row in rows] for name in rows[0] if name not in left_out
         }
-        if not isinstance(record, dict):
-            raise ValueError("environment.json holds no record")
     except (IndexError, ValueError) as error:
-        raise RunError(f"The records of {folder} are damaged ({error}).") from error
+        raise RunError(f"The epochs of {folder} cannot be read ({error}).") from error
     return Trace(folder, history, record)
 
 

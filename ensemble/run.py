@@ -143,7 +143,7 @@ class Run:
 
         return MultiBranchModel.load(self.folder / "model.keras")
 
-    def read_json(self, name: str) -> Any:
+    def read_json(self, name: str) -> dict[str, Any]:
         """Reads a record.
 
         Raises:
@@ -151,9 +151,12 @@ class Run:
         """
         path = self.folder / name
         try:
-            return json.loads(path.read_text("utf-8"))
+            record = json.loads(path.read_text("utf-8"))
+            if not isinstance(record, dict):
+                raise ValueError("it holds no record")
         except (OSError, ValueError) as error:
             raise RunError(f"{path} cannot be read ({error}).") from error
+        return record
 
     def read_table(self, name: str) -> list[dict[str, str]]:
         """Reads a table's rows, column to text.

@@ -249,6 +249,7 @@ def test_the_page_lies_in_the_run_unless_told_otherwise(write_run, capsys, monke
         ("history.csv", "epoch,loss\n1,much\n", "cannot be read"),
         ("split.csv", "path,label\n1\n", "split.csv cannot be read"),
         ("environment.json", "none", "environment.json cannot be read"),
+        ("environment.json", "[1]", "environment.json cannot be read"),
         ("config.yaml", "data: 1", "no longer holds valid settings"),
     ],
 )
