@@ -42,7 +42,8 @@ def test_an_example_runs_as_it_stands(code, tmp_path):
 
 
 def test_every_train_command_is_understood(capsys):
-    found = [command for command in commands() if "-m ensemble.train" in command]
+    trains = [command for command in commands() if "-m ensemble.train" in command]
+    found = [command for command in trains if "runs/NAME" not in command]
     assert len(found) >= 3
     for command in found:
         words = shlex.split(command.split("ensemble.train", 1)[1])

@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ensemble.evaluation.calibration import Bin
 from ensemble.reports.elements import Markup, Node, element
-from ensemble.reports.reading import Bin
 
 _WIDTH, _HEIGHT = 360, 230
 _MOST_DOTS = 60  # on a line

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from ensemble.evaluation.calibration import FITTED_ON, Calibration
 from ensemble.evaluation.intervals import Interval
 from ensemble.evaluation.metrics import Metrics, Scores
 from ensemble.reports.charts import draw_interval, draw_reliability
@@ -15,7 +16,7 @@ from ensemble.reports.elements import (
     table,
     warning,
 )
-from ensemble.reports.reading import CALIBRATION, Calibration, Group, Judgement
+from ensemble.reports.reading import Group, Judgement
 
 
 def describe_figures(judgement: Judgement) -> Node:
@@ -73,8 +74,7 @@ def describe_details(judgement: Judgement) -> Iterator[tuple[str, Node]]:
     """Yields heading and content of what is told of the classes, confidences and groups."""
     yield "Classes", _classes(judgement)
     yield "Confusion", _confusion(judgement)
-    if judgement.calibration:
-        yield "Calibration", _calibration(judgement.calibration)
+    yield "Calibration", _calibration(judgement.calibration)
     if judgement.groups:
         yield "Groups", _groups(judgement.groups)
 
@@ -134,21 +134,23 @@ def _confusion(judgement: Judgement) -> Node:
 
 
 def _calibration(calibration: Calibration) -> Node:
-    fitted = calibration.fitted_on is not None
+    fitted, before, after = calibration.fitted, calibration.before, calibration.after
     rows: list[list[Node]] = [["", "Before", "After"] if fitted else ["", "Model"]]
-    for key, name in CALIBRATION.items():
-        values = [calibration.before[key], calibration.after[key]][0 if fitted else 1 :]
-        rows.append([name, *(f"{value:.4f}" for value in values)])
-    if calibration.aurc is not None:
-        name = "Area under the risk-coverage curve"
-        rows.append([name, *([""] if fitted else []), f"{calibration.aurc:.4f}"])
+    for name, without, with_it in (
+        ("Expected calibration error", before.ece, after.ece),
+        ("Log loss (nats)", before.nll, after.nll),
+        ("Brier score", before.brier, after.brier),
+    ):
+        rows.append([name, *([f"{without:.4f}"] if fitted else []), f"{with_it:.4f}"])
+    name = "Area under the risk-coverage curve"
+    rows.append([name, *([""] if fitted else []), f"{calibration.aurc:.4f}"])
     text = "No temperature was fitted: confidences are the model's own."
     if fitted:
         text = (
             f"Logits are divided by the temperature {calibration.temperature:.3f}, fitted on "
-            f"{calibration.fitted_on} images, which moves confidences and no answer."
+            f"{FITTED_ON} images, which moves confidences and no answer."
         )
-    if fitted and calibration.same_images:
+    if calibration.same_images:
         text += " It was fitted on the very images that are judged here, which flatters it."
     chart = draw_reliability(calibration.bins, calibration.bins_before if fitted else ())
     return [

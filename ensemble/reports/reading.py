@@ -12,60 +12,11 @@ from configs.errors import RunError
 from ensemble.comparison.candidates import Candidate
 from ensemble.comparison.recorded_answers import Answers, read_answers
 from ensemble.datasets.registry import Problem
+from ensemble.evaluation.calibration import Calibration, measure_calibration
 from ensemble.evaluation.intervals import Interval, ScoreIntervals
 from ensemble.evaluation.metrics import Baseline, ClassScores, Metrics, Scores
 from ensemble.evaluation.report import TrainingSummary
 from ensemble.run import Run
-
-CALIBRATION = {
-    "ece": "Expected calibration error",
-    "nll": "Log loss (nats)",
-    "brier": "Brier score",
-}
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Images of about the same confidence.
-
-    Args:
-        lower: Least confidence of the bin, in 0..1.
-        upper: Largest.
-        images: How many they are.
-        confidence: Their mean confidence; None where there is no image.
-        accuracy: Share of them answered correctly; None where there is no image.
-    """
-
-    lower: float
-    upper: float
-    images: int
-    confidence: float | None
-    accuracy: float | None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How far confidences are shares of correct answers.
-
-    Args:
-        temperature: What the logits are divided by.
-        fitted_on: The split that chose it; None where nothing was fitted.
-        same_images: Whether it was fitted on the very images that are judged.
-        before: Each of `CALIBRATION` to its value, without the temperature.
-        after: The same, with it.
-        bins: By confidence, with it.
-        bins_before: Without it; may be empty.
-        aurc: Area under the risk-coverage curve; None where it is not known.
-    """
-
-    temperature: float
-    fitted_on: str | None
-    same_images: bool
-    before: Mapping[str, float]
-    after: Mapping[str, float]
-    bins: Sequence[Bin]
-    bins_before: Sequence[Bin]
-    aurc: float | None
 
 
 @dataclass(frozen=True)
@@ -94,7 +45,7 @@ class Judgement:
         training: How the model was trained; None where that is not told.
         facts: Lines about data and model.
         problems: Images that were left out, and why.
-        calibration: None where it was not measured.
+        calibration: Of the probabilities.
         groups: Figures by group; empty without groups.
         answers: To each image.
     """
@@ -108,7 +59,7 @@ class Judgement:
     training: TrainingSummary | None
     facts: Mapping[str, str]
     problems: Sequence[Problem]
-    calibration: Calibration | None
+    calibration: Calibration
     groups: Sequence[Group]
     answers: Answers
 
@@ -202,7 +153,7 @@ def _read_judgement(folder: Path) -> Judgement:
     content = Run(folder).read_json("report.json")
     answers = read_answers(folder)
     try:
-        training, calibration = content["training"], content.get("calibration")
+        training = content["training"]
         judgement = Judgement(
             folder,
             content["subject"],
@@ -213,7 +164,7 @@ def _read_judgement(folder: Path) -> Judgement:
             TrainingSummary(**training) if training else None,
             content["facts"],
             [Problem(**problem) for problem in content["problems"]],
-            _calibration(calibration) if calibration else None,
+            _calibration(content["calibration"], answers),
             [_group(group) for group in content.get("groups") or ()],
             answers,
         )
@@ -248,21 +199,13 @@ def _intervals(content: dict[str, Any]) -> ScoreIntervals:
     )
 
 
-def _calibration(content: dict[str, Any]) -> Calibration:
-    return Calibration(
+def _calibration(content: dict[str, Any], answers: Answers) -> Calibration:
+    return measure_calibration(
+        answers.labels,
+        answers.probabilities,
         float(content["temperature"]),
-        content["fitted_on"],
-        bool(content.get("same_images")),
-        {key: float(content["before"][key]) for key in CALIBRATION},
-        {key: float(content["after"][key]) for key in CALIBRATION},
-        [_bin(one) for one in content["bins"]],
-        [_bin(one) for one in content.get("bins_before") or ()],
-        content.get("aurc"),
+        same_images=bool(content["same_images"]),
     )
-
-
-def _bin(content: dict[str, Any]) -> Bin:
-    return Bin(**{name: content[name] for name in Bin.__dataclass_fields__})
 
 
 def _group(content: dict[str, Any]) -> Group:

@@ -124,12 +124,22 @@ def test_answers_without_a_mistake_or_without_a_number_keep_their_temperature():
 
 
 def test_a_hopeless_model_gets_the_highest_temperature():
-    sure = np.eye(3)[[0, 0, 1, 1]]
+    sure = np.eye(3)[[0, 0, 1, 1] * 3]
 
-    temperature, answers = calibrate(np.array([1, 2, 2, 0]), sure)
+    temperature, answers = calibrate(np.array([1, 2, 2, 0] * 3), sure)
 
     assert temperature == pytest.approx(HIGHEST, rel=1e-3)
     assert np.isfinite(answers).all()
+
+
+def test_few_mistakes_say_nothing_of_a_temperature():
+    probabilities = np.full((100, 2), (0.51, 0.49))
+    labels = np.zeros(100, int)
+    labels[:9] = 1
+
+    assert fit_temperature(labels, probabilities) == 1
+    labels[9] = 1
+    assert fit_temperature(labels, probabilities) < 0.1
 
 
 def test_risks_are_those_of_a_hand_computation():

@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ensemble.evaluation.calibration import Bin
 from ensemble.reports.charts import draw_epochs, draw_interval, draw_reliability
-from ensemble.reports.reading import Bin
 
 
 def lines(chart: str, series: str) -> list[list[tuple[float, float]]]:

@@ -25,14 +25,6 @@ CLASSES = ["happy & glad", HOSTILE, '"><img src=//x onerror=y>']
 IMAGES = 90
 LABELS = np.arange(IMAGES) % 3
 VOID = {"meta", "link", "img"}
-BINS = [{"lower": 0.0, "upper": 0.5, "images": 0, "confidence": None, "accuracy": None},
-        {"lower": 0.5, "upper": 1.0, "images": 90, "confidence": 0.8, "accuracy": 0.7}]  # fmt: skip
-CALIBRATION = {
-    "temperature": 1.25, "fitted_on": "validation", "same_images": True, "aurc": 0.123,
-    "before": {"ece": 0.2, "nll": 1.1, "brier": 0.5},
-    "after": {"ece": 0.1, "nll": 1.0, "brier": 0.4},
-    "bins": BINS, "bins_before": BINS,
-}  # fmt: skip
 ENDS = {"low": 0.4, "high": 0.6}
 GROUPS = [
     {"group": name, "images": 45, "accuracy": accuracy, "macro_f1": 0.5,
@@ -43,7 +35,7 @@ GROUPS = [
 WriteRun = Callable[..., Path]
 
 
-def judge(correct: int, prefix: str = "") -> Report:
+def judge(correct: int, prefix: str = "", temperature: float = 1.0) -> Report:
     """Returns a report on answers of which the first ones are right."""
     predicted = np.where(np.arange(IMAGES) < correct, LABELS, (LABELS + 1) % 3)
     probabilities = np.full((IMAGES, 3), 0.1)
@@ -55,6 +47,8 @@ def judge(correct: int, prefix: str = "") -> Report:
         names=[f"{prefix}{label}/{row}.png" for row, label in enumerate(LABELS)],
         labels=LABELS,
         probabilities=probabilities,
+        temperature=temperature,
+        same_images=True,
         training=TrainingSummary(3, 2, "val_accuracy"),
         facts={"Data": f"faces {HOSTILE}"},
         problems=[Problem(f"{HOSTILE}.png", "not an image")],
@@ -77,12 +71,18 @@ def write_run(tmp_path: Path) -> WriteRun:
         Image.new("RGB", (8, 8), (0, int(label) * 80, row)).save(path)
 
     def write(
-        name: str, correct: int = 60, *, prefix: str = "", branch: str = "vgg16", **more: Any
+        name: str,
+        correct: int = 60,
+        *,
+        prefix: str = "",
+        branch: str = "vgg16",
+        temperature: float = 1.0,
+        **more: Any,
     ) -> Path:
         run = Run(tmp_path / "runs" / name)
         values = {"data": {"root": [colours], "image_size": 32}, "model": {"branches": [branch]}}
         config = ExperimentConfig.model_validate(values)
-        report = judge(correct, prefix)
+        report = judge(correct, prefix, temperature)
         run.write("config.yaml", write_config(config.model_dump(mode="json", exclude_none=True)))
         keep(run, report, **more)
         header = ["epoch", "phase", "accuracy", "val_accuracy", "loss", "val_loss"]
@@ -172,21 +172,25 @@ def test_a_name_from_the_data_is_shown_and_not_obeyed(write_run):
     assert all(value.startswith(("#", "data:")) for value in links)
 
 
-def test_what_was_not_measured_is_left_out(write_run):
+def test_groups_are_told_where_there_are_some(write_run):
     plain = open_page(write_run("plain"))
-    full = open_page(write_run("full", calibration=CALIBRATION, groups=GROUPS))
+    full = open_page(write_run("full", groups=GROUPS))
 
-    for heading in ("Calibration", "Groups"):
-        assert heading not in plain.texts
-        assert heading in full.texts
-    assert "the temperature 1.250, fitted on validation images" in full.text
-    assert "which flatters it" in full.text
-    assert "0.2000 0.1000" in full.text
+    assert "Groups" not in plain.texts
     assert "25.0 points, between young and <b>old</b>" in full.text
 
 
+def test_calibration_is_told_before_and_after_the_temperature(write_run):
+    page = open_page(write_run("mine", temperature=1.25))
+
+    assert "the temperature 1.250, fitted on validation images" in page.text
+    assert "which flatters it" in page.text
+    sharper = 0.8**1.25 / (0.8**1.25 + 2 * 0.1**1.25)
+    assert f"{abs(2 / 3 - sharper):.4f} {abs(2 / 3 - 0.8):.4f}" in page.text  # one bin each
+
+
 def test_without_a_temperature_nothing_is_called_before_and_after(write_run):
-    page = open_page(write_run("mine", calibration={**CALIBRATION, "fitted_on": None}))
+    page = open_page(write_run("mine"))
 
     assert "No temperature was fitted" in page.text
     assert "Before" not in page.texts
@@ -272,8 +276,10 @@ def tab(tmp_path: Path) -> Iterator[Tab]:
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_it_opens_in_a_browser_at_every_width_and_fetches_nothing(write_run, tab, tmp_path):
-    more = {"calibration": CALIBRATION, "groups": GROUPS}
-    first, second = write_run("first", **more), write_run("second", 80, branch="densenet121")
+    first, second = (
+        write_run("first", temperature=1.25, groups=GROUPS),
+        write_run("second", 80, branch="densenet121"),
+    )
     path = tmp_path / "page.html"
     main([str(first), str(second), "--output", str(path)])
 
