@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from branches.builder import build_branch, freeze
 from branches.registry import ImageShape
@@ -47,6 +48,14 @@ class MultiBranchModel:
     def image_size(self) -> int:
         """Height and width of the image, in pixels."""
         return self.model.input_shape[1]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns class probabilities of shape `(batch, num_classes)`, float32.
+
+        Args:
+            images: Shape `(batch, height, width, 3)`, float32, RGB of 0..255.
+        """
+        return np.asarray(self.model.predict_on_batch(images))
 
     def with_temperature(self, temperature: float) -> "MultiBranchModel":
         """Returns a model that shares all weights and has another temperature.

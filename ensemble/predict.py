@@ -7,6 +7,7 @@ from pathlib import Path
 from configs.errors import ConfigError, DataError, RunError
 from ensemble.checks import check_face_flags, load_plugins
 from ensemble.cli import load_backend, run_command, table
+from ensemble.exports.runtimes import is_export
 from ensemble.flags import Parser, add_prediction_flags
 from ensemble.prediction.photos import EVERY, Photo, find_photos, load_video_reader, read_frames
 from ensemble.run import Run, open_model
@@ -23,6 +24,11 @@ def _predict(argv: Sequence[str] | None) -> None:
         raise ConfigError("--explain writes heat maps into --output FOLDER, which is missing.")
     if args.every < 1:
         raise ConfigError(f"--every is a number of frames, 1 or more. Received: {args.every}.")
+    if args.explain and is_export(args.run):
+        raise ConfigError(
+            f"--explain needs the run that the export {args.run} was made of, whose branches can "
+            "be told apart. Name that run."
+        )
     run = open_model(args.run)
     load_plugins(run.config.plugins if run else [])
     check_face_flags(args.faces, args.face_model, args.face_threshold)
@@ -31,7 +37,8 @@ def _predict(argv: Sequence[str] | None) -> None:
         _make_folder(args.output)
     if any(photo.is_video for photo in photos):
         load_video_reader()
-    load_backend()
+    if not is_export(args.run):
+        load_backend()
 
     from ensemble.prediction.answers import as_csv, as_json, summarize, table_rows
     from ensemble.prediction.pictures import PictureFolder
@@ -74,7 +81,10 @@ def _parser() -> Parser:
         description="Find the faces in photos and videos and classify them with a trained model.",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="folder that ensemble.train wrote, or a .keras file"
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="folder that ensemble.train or ensemble.export wrote, or a .keras file",
     )
     parser.add_argument(
         "photos",

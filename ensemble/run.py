@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from configs.errors import RunError
 from configs.files import read_config, write_config
 from configs.schema import ExperimentConfig
+from ensemble.exports.runtimes import is_export
 
 if TYPE_CHECKING:
     from ensemble.model import MultiBranchModel
@@ -244,11 +245,13 @@ class Run:
 
 
 def open_model(path: Path) -> Run | None:
-    """Returns the run behind a path, or None where the path is a model file alone.
+    """Returns the run behind a path, or None where it is a model file or an export.
 
     Raises:
-        RunError: If it is neither a finished run nor a `.keras` file.
+        RunError: If it is none of them.
     """
+    if is_export(path):
+        return None
     if path.suffix != ".keras":
         return Run.open(path)
     if not path.is_file():

@@ -11,6 +11,7 @@ from pathlib import Path
 from configs.errors import ConfigError
 from ensemble.checks import check_face_flags, load_plugins
 from ensemble.cli import load_backend, run_command
+from ensemble.exports.runtimes import is_export
 from ensemble.flags import Parser, add_prediction_flags
 from ensemble.run import open_model
 
@@ -36,7 +37,8 @@ def _serve(argv: Sequence[str] | None) -> None:
     load_plugins(run.config.plugins if run else [])
     check_face_flags(args.faces, args.face_model, args.face_threshold)
     listener = _listen(args.host, args.port)
-    load_backend()
+    if not is_export(args.run):
+        load_backend()
 
     import uvicorn
 
@@ -89,7 +91,10 @@ def _parser() -> Parser:
         description="Serve a trained model: a page for the browser, and JSON on POST /predict.",
     )
     parser.add_argument(
-        "run", type=Path, metavar="RUN", help="folder that ensemble.train wrote, or a .keras file"
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="folder that ensemble.train or ensemble.export wrote, or a .keras file",
     )
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"

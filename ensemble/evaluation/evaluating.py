@@ -143,10 +143,10 @@ def predict_split(ensemble: MultiBranchModel, split: Split, *, flip: bool = Fals
     with progress_bar("Evaluating", len(split)) as bar:
         for _, pixels in stream(split, ensemble.image_size, batch_size=_BATCH):
             images = pixels.astype("float32")
-            probabilities = ensemble.model.predict_on_batch(images)
+            probabilities = ensemble(images)
             if flip:
                 mirrored = np.ascontiguousarray(images[:, :, ::-1])
-                probabilities = (probabilities + ensemble.model.predict_on_batch(mirrored)) / 2
+                probabilities = (probabilities + ensemble(mirrored)) / 2
             batches.append(probabilities)
             bar.update(len(images))
     return np.concatenate(batches)

@@ -15,6 +15,7 @@ import numpy as np
 
 from branches.checksums import file_checksum
 from configs.errors import ConfigError, RunError
+from configs.schema import FaceConfig
 from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face
 from ensemble.environment import package_versions
 from ensemble.exports.conversion import Writer, convert
@@ -70,7 +71,8 @@ def export_run(
     """
     source = {"run": run.name, "model_sha256": file_checksum(run.folder / "model.keras")}
     folder = folder or run.folder / "exported" / format
-    return export_model(run.load_model(), format, folder, verify=verify, source=source)
+    faces = run.config.data.faces
+    return export_model(run.load_model(), format, folder, verify=verify, source=source, faces=faces)
 
 
 def export_model(
@@ -80,6 +82,7 @@ def export_model(
     *,
     verify: bool = False,
     source: Mapping[str, str] | None = None,
+    faces: FaceConfig | None = None,
 ) -> Export:
     """Writes an ensemble and its `model.json` into a folder, which appears whole or not at all.
 
@@ -90,6 +93,7 @@ def export_model(
         verify: Whether to run the export on random and drawn images and to refuse
             it where it differs from Keras.
         source: Where the model came from, for `model.json`.
+        faces: How faces were found in its training images, for predictions with the export.
 
     Raises:
         ConfigError: If a package is missing, the backend is another or the model
@@ -114,7 +118,7 @@ def export_model(
         raise _unwritable(folder, error) from error
     with scratch as name:
         part = Path(name) / "new"
-        card = _describe(ensemble, format, source or {})
+        card = _describe(ensemble, format, source or {}, faces)
         size = _write(part, folder, write, card)
         difference = compare(model, load_exported(part)) if verify else None
         _move(part, folder)
@@ -134,7 +138,7 @@ def compare(model: keras.Model, exported: ExportedModel) -> float:
     Raises:
         RunError: If it is above `TOLERANCE`, or a most probable class differs.
     """
-    images = fixture_images(*exported.image_size)
+    images = fixture_images(exported.image_size)
     expected = model.predict(images, verbose=0)
     batch = exported(images)
     single = np.concatenate([exported(image[None]) for image in images])
@@ -155,18 +159,15 @@ def compare(model: keras.Model, exported: ExportedModel) -> float:
     return difference
 
 
-def fixture_images(height: int, width: int) -> np.ndarray:
+def fixture_images(size: int) -> np.ndarray:
     """Returns 16 images of random pixels and 16 drawn faces, always the same ones.
 
     Returns:
-        Shape `(32, height, width, 3)`, float32, 0..255.
+        Shape `(32, size, size, 3)`, float32, 0..255.
     """
     rng = np.random.default_rng(0)
-    noise = rng.uniform(0, 255, (16, height, width, 3))
-    faces = [
-        draw_face(expression, rng, max(height, width))[:height, :width]
-        for expression in 2 * EXPRESSIONS
-    ]
+    noise = rng.uniform(0, 255, (16, size, size, 3))
+    faces = [draw_face(expression, rng, size) for expression in 2 * EXPRESSIONS]
     return np.concatenate([noise, faces]).astype("float32")
 
 
@@ -177,18 +178,21 @@ def _in_float32(model: keras.Model) -> keras.Model:
 
 
 def _describe(
-    ensemble: MultiBranchModel, format: Format, source: Mapping[str, str]
+    ensemble: MultiBranchModel,
+    format: Format,
+    source: Mapping[str, str],
+    faces: FaceConfig | None,
 ) -> dict[str, Any]:
     """Returns `model.json` but for the checksums; docs/export.md tells what it says."""
-    _, height, width, channels = ensemble.model.input_shape
+    size = ensemble.image_size
     return {
         "version": CARD_VERSION,
         "format": format,
         "classes": list(ensemble.classes),
-        "image_size": [height, width],
+        "image_size": size,
         "input": {
             "name": "image",
-            "shape": [None, height, width, channels],
+            "shape": [None, size, size, 3],
             "layout": "NHWC",
             "dtype": "float32",
             "colours": "RGB",
@@ -200,6 +204,7 @@ def _describe(
             "dtype": "float32",
             "temperature": ensemble.temperature,
         },
+        "faces": faces.model_dump(mode="json") if faces else None,
         "source": dict(source),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": package_versions(

@@ -38,7 +38,7 @@ class ExportedModel:
     """
 
     classes: tuple[str, ...]
-    image_size: tuple[int, int]
+    image_size: int
     card: Mapping[str, Any]
     _run: Runner
 
@@ -55,7 +55,7 @@ class ExportedModel:
             DataError: If the images have another shape.
         """
         images = np.asarray(images)
-        expected = (*self.image_size, 3)
+        expected = (self.image_size, self.image_size, 3)
         if images.shape[1:] != expected:
             raise DataError(
                 f"The model takes images of shape {('n', *expected)}. Received: {images.shape}."
@@ -91,7 +91,12 @@ def load_exported(folder: str | Path) -> ExportedModel:
             f"{folder} cannot be run by {runtime.package} ({reason_of(error)}). "
             "Export the run again, with the backend tensorflow."
         ) from error
-    return ExportedModel(tuple(card["classes"]), tuple(card["image_size"]), card, run)
+    return ExportedModel(tuple(card["classes"]), card["image_size"], card, run)
+
+
+def is_export(folder: Path) -> bool:
+    """Returns whether a folder is one that `ensemble.export` wrote."""
+    return (folder / CARD).is_file()
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -160,8 +165,10 @@ def _mistake_in(card: Any) -> str | None:
     if (format := str(card.get("format"))) not in RUNTIMES:
         return f"has a mistake: {unknown('format', format, list(RUNTIMES)).rstrip('.')}"
     size, classes, files = card.get("image_size"), card.get("classes"), card.get("files")
-    if not _is_list_of(size, int) or len(size) != 2:
+    if not isinstance(size, int) or size < 1:
         return "has no valid `image_size`"
+    if not isinstance(card.get("faces"), dict | None):
+        return "has no valid `faces`"
     if not _is_list_of(classes, str) or not classes:
         return "has no valid `classes`"
     if not isinstance(files, dict) or RUNTIMES[card["format"]].file not in files:

@@ -4,13 +4,16 @@ import io
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ensemble.images.decoding import decode_whole
-from ensemble.prediction.explanation import Explanation
 from ensemble.prediction.predictor import Prediction
+
+if TYPE_CHECKING:
+    from ensemble.prediction.explanation import Explanation
 
 SIDE = 224  # pixels of a face under its heat map
 
@@ -53,7 +56,7 @@ def annotate(source: bytes | np.ndarray, answers: Sequence[Prediction]) -> bytes
     return _encode(photo, "JPEG", quality=_QUALITY)
 
 
-def draw_explanation(crop: np.ndarray, explanation: Explanation, caption: str) -> bytes:
+def draw_explanation(crop: np.ndarray, explanation: "Explanation", caption: str) -> bytes:
     """Draws a face beside its heat maps: of the fused answer, then of each branch.
 
     Orange parts speak for the class, blue ones against it. All maps have one scale;
@@ -83,7 +86,7 @@ def draw_explanation(crop: np.ndarray, explanation: Explanation, caption: str) -
     return _encode(sheet, "PNG")
 
 
-def draw_maps(crop: np.ndarray, explanation: Explanation) -> Mapping[str, bytes]:
+def draw_maps(crop: np.ndarray, explanation: "Explanation") -> Mapping[str, bytes]:
     """Returns the heat maps over a face as PNG: "fused", then each branch's label."""
     maps, scale = _maps(explanation)
     return {name: _encode(overlay(crop, values, scale), "PNG") for name, values in maps.items()}
@@ -107,7 +110,7 @@ def overlay(crop: np.ndarray, values: np.ndarray, scale: float) -> Image.Image:
     return Image.fromarray(np.rint(mixed).astype(np.uint8))
 
 
-def _maps(explanation: Explanation) -> tuple[dict[str, np.ndarray], float]:
+def _maps(explanation: "Explanation") -> tuple[dict[str, np.ndarray], float]:
     """Returns all maps by name, and their common scale."""
     maps = {"fused": explanation.fused, **explanation.branches}
     return maps, max(_FAINTEST, *map(_peak, maps.values()))

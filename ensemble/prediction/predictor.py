@@ -4,24 +4,43 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
+from configs.errors import ConfigError, RunError
 from configs.schema import FaceConfig
+from ensemble.exports.runtimes import CARD, ExportedModel, is_export, load_exported
 from ensemble.faces.crops import Several
 from ensemble.faces.registry import Box
 from ensemble.images.decoding import ImageError, decode
 from ensemble.images.pipeline import map_ahead
-from ensemble.model import MultiBranchModel
-from ensemble.prediction.explanation import Explainer, Explanation
 from ensemble.prediction.face_search import AUTO, FaceSearch, choose_search
 from ensemble.run import Run
+
+if TYPE_CHECKING:
+    from ensemble.prediction.explanation import Explainer, Explanation
 
 Status = Literal["predicted", "uncertain", "no_face", "unreadable"]
 Source = Path | bytes | np.ndarray | ImageError  # the last: why there is no image
 
 _BATCH = 32  # faces at a time
+
+
+class Answerer(Protocol):
+    """What classifies faces: a `MultiBranchModel`, or an `ExportedModel` without Keras."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the probabilities."""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Returns probabilities of images of shape `(n, size, size, 3)`, float32, 0..255."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +105,8 @@ class Predictor:
     """Answers for photos with a trained model; the class names are those of the model file.
 
     Args:
-        model: A run, the folder of one, a `.keras` file, or a loaded ensemble.
+        model: A run, the folder of one, a `.keras` file, the folder of an export, or a loaded
+            ensemble or export.
         search: How faces are found; None: as the model was trained, see `choose_search`.
         min_confidence: Below this probability an answer is "uncertain", 0..1.
 
@@ -102,19 +122,19 @@ class Predictor:
 
     def __init__(
         self,
-        model: Run | MultiBranchModel | Path | str,
+        model: Run | Answerer | Path | str,
         *,
         search: FaceSearch | None = None,
         min_confidence: float = 0.0,
     ) -> None:
-        self.ensemble, trained = _load(model)
+        self.model, trained = _load(model)
         self.search = search or choose_search(trained=trained)
         self.min_confidence = min_confidence
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names, in the order of the probabilities."""
-        return self.ensemble.classes
+        return self.model.classes
 
     def predict(self, image: Source | str, *, name: str = "the image") -> list[Prediction]:
         """Answers for one photo.
@@ -155,7 +175,7 @@ class Predictor:
 
     def look(self, name: str, source: Source) -> Faces:
         """Reads a photo and cuts its faces out. Safe to call from several threads."""
-        size = self.ensemble.image_size
+        size = self.model.image_size
         try:
             data = _read(source)
             result = self.search.find(data)
@@ -190,17 +210,28 @@ class Predictor:
             for row, box, score in zip(probabilities, faces.boxes, faces.scores, strict=True)
         ]
 
-    def explain(self, crop: np.ndarray) -> Explanation:
+    def explain(self, crop: np.ndarray) -> "Explanation":
         """Returns which parts of a face decided; see `Explainer.explain`.
 
         Args:
             crop: Shape `(size, size, 3)`, uint8, RGB, one of `Faces.crops`.
+
+        Raises:
+            ConfigError: If the model is an export, whose branches cannot be told apart.
         """
         return self._explainer.explain(crop)
 
     @cached_property
-    def _explainer(self) -> Explainer:
-        return Explainer(self.ensemble)
+    def _explainer(self) -> "Explainer":
+        from ensemble.model import MultiBranchModel
+        from ensemble.prediction.explanation import Explainer
+
+        if not isinstance(self.model, MultiBranchModel):
+            raise ConfigError(
+                "An exported model cannot be explained, as its branches cannot be told apart. "
+                "Name the run that it was made of."
+            )
+        return Explainer(self.model)
 
     def _answer_all(self, photos: list[Faces]) -> Iterator[tuple[Faces, list[Prediction]]]:
         crops = [faces.crops for faces in photos if len(faces.crops)]
@@ -214,7 +245,7 @@ class Predictor:
     def _miss(
         self, name: str, source: Source, status: Literal["no_face", "unreadable"], reason: str
     ) -> Faces:
-        size = self.ensemble.image_size
+        size = self.model.image_size
         none = np.zeros((0, size, size, 3), np.uint8)
         return Faces(name, source, none, missing=status, reason=reason)
 
@@ -240,7 +271,7 @@ class Predictor:
         size = 1 << (len(crops) - 1).bit_length()
         images = np.zeros((size, *crops.shape[1:]), np.float32)
         images[: len(crops)] = crops
-        return np.asarray(self.ensemble.model.predict_on_batch(images))[: len(crops)]
+        return self.model(images)[: len(crops)]
 
 
 def _read(source: Source) -> bytes | np.ndarray:
@@ -266,7 +297,7 @@ def make_predictor(
     """Makes a predictor with what is known of its search for faces.
 
     Args:
-        model: A run, or a `.keras` file.
+        model: A run, a `.keras` file, or the folder of an export.
         faces: As in `choose_search`, like the three that follow.
         face_model: The detector's file.
         face_threshold: Least score of a face.
@@ -276,20 +307,38 @@ def make_predictor(
     Raises:
         UserError: As `Predictor`.
     """
-    ensemble, trained = _load(model)
+    answerer, trained = _load(model)
     search = choose_search(
         faces, trained, model=face_model, threshold=face_threshold, several=several
     )
-    return Predictor(ensemble, search=search, min_confidence=min_confidence)
+    return Predictor(answerer, search=search, min_confidence=min_confidence)
 
 
-def _load(
-    model: Run | MultiBranchModel | Path | str,
-) -> tuple[MultiBranchModel, FaceConfig | None]:
-    """Returns an ensemble, and how faces were found for its training where that is known."""
-    if isinstance(model, MultiBranchModel):
+def _load(model: Run | Answerer | Path | str) -> tuple[Answerer, FaceConfig | None]:
+    """Returns what answers, and how faces were found for its training where that is known."""
+    if isinstance(model, Run):
+        return model.load_model(), model.config.data.faces
+    if not isinstance(model, str | Path):
         return model, None
-    if isinstance(model, str | Path) and Path(model).suffix == ".keras":
-        return MultiBranchModel.load(model), None
-    run = model if isinstance(model, Run) else Run.open(model)
-    return run.load_model(), run.config.data.faces
+    path = Path(model)
+    if is_export(path):
+        exported = load_exported(path)
+        return exported, _read_faces(path, exported)
+    if path.suffix == ".keras":
+        from ensemble.model import MultiBranchModel
+
+        return MultiBranchModel.load(path), None
+    return _load(Run.open(path))
+
+
+def _read_faces(folder: Path, exported: ExportedModel) -> FaceConfig | None:
+    """Reads how faces were found from an export's description.
+
+    Raises:
+        RunError: If it is damaged.
+    """
+    faces = exported.card.get("faces")
+    try:
+        return None if faces is None else FaceConfig.model_validate(faces)
+    except ValidationError as error:
+        raise RunError(f"{folder / CARD} has no valid `faces`. Export the run again.") from error

@@ -109,7 +109,7 @@ class _Service:
         self._queue = BatchQueue(self._predictor.classify)
         self._readers = ThreadPoolExecutor(os.cpu_count(), "reader")
         worker = asyncio.create_task(self._queue.run())
-        size = self._predictor.ensemble.image_size
+        size = self._predictor.model.image_size
         await self._queue.classify(np.zeros((1, size, size, 3), np.uint8))
         yield
         worker.cancel()

@@ -133,7 +133,7 @@ def test_the_card_says_what_the_model_is(format, ensemble, tmp_path):
     card = json.loads((made.folder / "model.json").read_text("utf-8"))
     model = load_exported(made.folder)
     assert tuple(card["classes"]) == model.classes == CLASSES
-    assert tuple(card["image_size"]) == model.image_size == (16, 16)
+    assert card["image_size"] == model.image_size == 16
     assert card["input"]["range"] == [0, 255]
     assert card["input"]["shape"] == [None, 16, 16, 3]
     assert card["output"]["temperature"] == 1.7
@@ -423,6 +423,7 @@ def test_damage_is_told_in_a_sentence(exported, tmp_path):
         ({"format": []}, "Unknown format"),
         ({"classes": "abc"}, "no valid `classes`"),
         ({"image_size": [16]}, "no valid `image_size`"),
+        ({"faces": "yunet"}, "no valid `faces`"),
         ({"files": {}}, "no valid `files`"),
     ]:
         card.write_text(json.dumps({**values, **change}))

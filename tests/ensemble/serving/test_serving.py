@@ -180,7 +180,7 @@ class Slow(Predictor):
 
 @pytest.fixture
 def slow(predictor: Predictor) -> Slow:
-    return Slow(predictor.ensemble, search=predictor.search)
+    return Slow(predictor.model, search=predictor.search)
 
 
 def test_too_many_requests_are_turned_away_and_the_others_answered(slow):
