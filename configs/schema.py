@@ -67,6 +67,7 @@ def _as_groups(value: Any) -> Any:
     }
 
 
+VoteProtocol = Literal["majority", "plurality", "distribution"]
 Count = Annotated[str, BeforeValidator(lambda value: str(value).lower())]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
 Paths = Annotated[list[Path], BeforeValidator(_as_list)]
@@ -251,6 +252,12 @@ class DataConfig(Settings):
         "auto",
         description="how --data is laid out; auto looks at it; see below",
         **flag("source"),
+    )
+    protocol: VoteProtocol = Field(
+        "majority",
+        description="how votes become a label: the emotion with more than half of them; the one "
+        "with the most; or that one, kept where all emotions together have more than half",
+        **flag("protocol"),
     )
     classes: Names = Field(
         [],
@@ -442,9 +449,10 @@ class TrainingConfig(Settings):
     warmup_epochs: float = Field(
         0.0, ge=0, description="epochs in which cosine's rate rises from 0"
     )
-    targets: Literal["majority", "distribution", "drawn"] = Field(
-        "majority",
-        description="the label; the shares of votes; a class drawn from them in each epoch",
+    targets: Literal["auto", "label", "distribution", "drawn"] = Field(
+        "auto",
+        description="the label; the shares of votes; a class drawn from them in each epoch; "
+        "auto: the shares under --protocol distribution, else the label",
         **flag("targets"),
     )
     label_smoothing: float = Field(
@@ -542,6 +550,13 @@ class ExperimentConfig(Settings):
             for label in [max(named, key=len)] if named else labels:
                 stages.setdefault(label, []).append(stage)
         return stages
+
+    @property
+    def targets(self) -> Literal["label", "distribution", "drawn"]:
+        """What is learned from, where `training.targets` leaves it to the protocol too."""
+        if self.training.targets != "auto":
+            return self.training.targets
+        return "distribution" if self.data.protocol == "distribution" else "label"
 
     @property
     def from_scratch(self) -> bool:

@@ -80,6 +80,7 @@ def find_mistakes(config: ExperimentConfig) -> list[str]:
     ]
     mistakes += _head_mistakes(config.model)
     mistakes += _unfreeze_mistakes(config)
+    mistakes += _target_mistakes(config)
     mistakes += _tracker_mistakes(config)
     if config.data.source != "auto" and config.data.source not in SOURCES:
         mistakes.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
@@ -168,6 +169,15 @@ def _unfreeze_mistakes(config: ExperimentConfig) -> Iterator[str]:
         yield (
             "--standardize measures the features of frozen branches, and here all of them learn "
             "from random weights. Leave it out."
+        )
+
+
+def _target_mistakes(config: ExperimentConfig) -> Iterator[str]:
+    if config.data.protocol == "distribution" and config.targets == "label":
+        yield (
+            "--protocol distribution keeps images that many people read differently, and --targets "
+            "label would learn one reading of them as certain. Leave --targets out, or use "
+            "--protocol plurality."
         )
 
 

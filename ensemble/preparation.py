@@ -58,7 +58,7 @@ def read_dataset(config: DataConfig, seed: int) -> Dataset:
     Where a face detector is set, an image is the face in it.
     """
     dataset = load_dataset(
-        Location(tuple(config.root), config.labels),
+        Location(tuple(config.root), config.labels, config.protocol),
         source=config.source,
         classes=config.classes,
         merge=config.merge,

@@ -82,6 +82,7 @@ def describe_experiment(
     return {
         "Data": f"{dataset.name}, {len(images.train.readable)} training and "
         f"{len(images.validation.readable)} validation images",
+        **dataset.facts,
         **_describe_leaks(images),
         "Image size": f"{config.data.image_size} x {config.data.image_size} pixels",
         "Views": f"{config.data.views} of each training image",
@@ -89,7 +90,7 @@ def describe_experiment(
         "Weights": ", ".join(sorted(weights)),
         "Fusion and head": f"{model.fusion}, {model.head.name}",
         **({"Unfrozen": unfrozen} if unfrozen else {}),
-        "Targets": config.training.targets,
+        "Targets": config.targets,
         "Parameters": f"{ensemble.model.count_params():,}, of them {trained:,} trained",
         "Seed": str(config.seed),
     }

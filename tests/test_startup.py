@@ -120,6 +120,8 @@ def test_a_misspelt_command_is_answered_with_its_near_miss():
         ("--model.head.units [1", "--model.head.units"),
         ("--image-size 16", "at least 32 for branch 'vgg16'. Received: 16."),
         ("--weights missing.h5", "missing.h5"),
+        ("--protocol mayority", "`data.protocol` must be"),
+        ("--protocol distribution --targets label", "Leave --targets out, or use --protocol"),
         ("--plugins no_such_module", "The plugin 'no_such_module' cannot be imported"),
         ("stray", "Unexpected argument 'stray'"),
     ],

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from configs.errors import DataError
+from configs.schema import VoteProtocol
 from ensemble.datasets.files import Files, is_image
 from ensemble.datasets.registry import (
     Collection,
@@ -36,6 +37,13 @@ VOTES = (
     *("unknown", "nf"),
 )
 NO_EMOTIONS = {"unknown": "unknown", "nf": "not a face"}
+_EMOTIONS = len(VOTES) - len(NO_EMOTIONS)  # the first columns
+
+_NO_WINNER = {
+    "majority": "without a majority",
+    "plurality": "without a vote",
+    "distribution": "without a majority for emotions",
+}
 
 
 @dataclass(frozen=True)
@@ -55,21 +63,40 @@ class PixelStore:
         return self.arrays[name]
 
 
-def majority(votes: np.ndarray) -> np.ndarray:
-    """Returns the column that wins the votes on each image.
+def count_votes(votes: np.ndarray, protocol: VoteProtocol) -> np.ndarray:
+    """Returns the votes that count, of which labels and targets are made.
 
-    A single vote is taken for a slip and does not count. The column with the
-    most votes wins if it has more than half of those left: the mode "majority"
-    of Barsoum et al. 2016.
+    A single vote in a column is taken for a slip, as by Barsoum et al. 2016; under
+    "plurality" every vote counts.
 
     Args:
         votes: Counts of shape `(images, columns)`, >= 0.
+        protocol: See `elect`.
+    """
+    return votes if protocol == "plurality" else np.where(votes == 1, 0, votes)
+
+
+def elect(counted: np.ndarray, protocol: VoteProtocol) -> np.ndarray:
+    """Returns the column that wins the votes on each image.
+
+    Args:
+        counted: From `count_votes`, shape `(images, 10)`, in the order of `VOTES`.
+        protocol: "majority": the column with more than half of the votes, as in the mode
+            of that name of Barsoum et al. 2016. "plurality": the column with the most.
+            "distribution": the emotion with the most, where all emotions together
+            have more than half, so that their shares say something.
 
     Returns:
-        Column indices of shape `(images,)`; -1 where no column wins.
+        Column indices of shape `(images,)`, the first one of a tie; -1 where no column wins.
     """
-    counted = np.where(votes == 1, 0, votes)
-    wins = 2 * counted.max(axis=1) > counted.sum(axis=1)
+    total = counted.sum(axis=1)
+    if protocol == "distribution":
+        counted = counted[:, :_EMOTIONS]
+        wins = 2 * counted.sum(axis=1) > total
+    elif protocol == "majority":
+        wins = 2 * counted.max(axis=1) > total
+    else:
+        wins = total > 0
     return np.where(wins, counted.argmax(axis=1), -1)
 
 
@@ -103,7 +130,7 @@ def has_votes(location: Location) -> bool:
 
 
 def load_ferplus(location: Location) -> Collection:
-    """Reads the votes of FER+ and keeps the images whose majority is an emotion.
+    """Reads the votes of FER+ and keeps the images on which an emotion wins.
 
     Votes are joined to image files by file name, where a later row replaces an
     earlier one, and to the CSV of FER2013 row by row.
@@ -113,16 +140,16 @@ def load_ferplus(location: Location) -> Collection:
             not follow those of the CSV of FER2013.
     """
     table = find_table(location, _is_votes, f"Usage,Image name,{','.join(VOTES)}")
-    ballots, problems = _read_ballots(table)
+    ballots, problems = _read_ballots(table, location.protocol)
     beside = replace(location, labels=None)
     if has_pixels(beside):
-        return _join_pixels(load_fer2013(beside), ballots, problems)
-    return _join_files(open_images(location, table), ballots, problems)
+        return _join_pixels(load_fer2013(beside), ballots, problems, location.protocol)
+    return _join_files(open_images(location, table), ballots, problems, location.protocol)
 
 
 @dataclass(frozen=True)
 class _Ballot:
-    """One row of votes: the image it is on, the votes and the column that wins, if any."""
+    """One row of votes: the image it is on, what counts of them, the column that wins, if any."""
 
     image: str
     split: str | None
@@ -166,7 +193,7 @@ def _read_pixels(text: str) -> np.ndarray:
     return pixels.astype(np.uint8).reshape(side, side)
 
 
-def _read_ballots(table: Table) -> tuple[dict[int, _Ballot], list[Problem]]:
+def _read_ballots(table: Table, protocol: VoteProtocol) -> tuple[dict[int, _Ballot], list[Problem]]:
     """Returns row number to ballot, and the rows that cannot be read."""
     rows, counts, problems = {}, [], []
     for number, row in table.rows():
@@ -176,13 +203,14 @@ def _read_ballots(table: Table) -> tuple[dict[int, _Ballot], list[Problem]]:
             rows[number] = (row["image name"], split)
         except ValueError as error:
             problems.append(Problem(table.row_name(number), str(error)))
-    winners = majority(np.array(counts, np.int64).reshape(-1, len(VOTES)))
-    # The last place, -1, is that of no majority.
+    counted = count_votes(np.array(counts, np.int64).reshape(-1, len(VOTES)), protocol)
+    winners = elect(counted, protocol)
+    # The last place, -1, is that of no winner.
     columns = (*VOTES, None)
     ballots = {
         number: _Ballot(image, split, dict(zip(VOTES, votes, strict=True)), columns[winner])
         for (number, (image, split)), votes, winner in zip(
-            rows.items(), counts, winners, strict=True
+            rows.items(), counted.tolist(), winners, strict=True
         )
     }
     return ballots, problems
@@ -195,24 +223,30 @@ def _read_count(text: str) -> int:
 
 
 def _join_files(
-    files: Files, ballots: Mapping[int, _Ballot], problems: list[Problem]
+    files: Files,
+    ballots: Mapping[int, _Ballot],
+    problems: list[Problem],
+    protocol: VoteProtocol,
 ) -> Collection:
     named = [ballot for ballot in ballots.values() if ballot.image]
     by_image = {ballot.image: ballot for ballot in named}
     images = [name for name in files.names() if is_image(name)]
     found = {name: by_image.get(posixpath.basename(name)) for name in images}
-    records, notes = _elect(found)
+    records, notes, facts = _count_out(found, protocol)
     counts = {
         "name no image": len(ballots) - len(named),
         "are replaced by a later one": len(named) - len(by_image),
         "have no image": len(by_image.keys() - set(map(posixpath.basename, images))),
     }
     notes += [f"{count} rows of votes {what}" for what, count in counts.items() if count]
-    return Collection(files, records, files.problems + problems, notes)
+    return Collection(files, records, files.problems + problems, notes, facts)
 
 
 def _join_pixels(
-    pixels: Collection, ballots: Mapping[int, _Ballot], problems: list[Problem]
+    pixels: Collection,
+    ballots: Mapping[int, _Ballot],
+    problems: list[Problem],
+    protocol: VoteProtocol,
 ) -> Collection:
     found = {}
     for record in pixels.records:
@@ -223,24 +257,37 @@ def _join_pixels(
                 f"The rows of votes do not follow those of the pixels: {record.name} is of "
                 f"{record.split}, its votes are of {ballot.split}. Use both files as published."
             )
-    records, notes = _elect(found)
-    return Collection(pixels.images, records, pixels.problems + problems, notes)
+    records, notes, facts = _count_out(found, protocol)
+    return Collection(pixels.images, records, pixels.problems + problems, notes, facts)
 
 
-def _elect(found: Mapping[str, _Ballot | None]) -> tuple[list[Record], list[str]]:
-    """Returns a record for each image whose votes name an emotion, and counts of the others."""
+def _count_out(
+    found: Mapping[str, _Ballot | None], protocol: VoteProtocol
+) -> tuple[list[Record], list[str], dict[str, str]]:
+    """Returns a record for each image on which an emotion wins, and counts for screen and report.
+
+    Args:
+        found: Image to its ballot, None where it has none.
+        protocol: That of the ballots.
+    """
     records = []
     left_out: Counter[str] = Counter()
     for name, ballot in found.items():
         if ballot is None:
             left_out["without votes"] += 1
         elif ballot.winner is None:
-            left_out["without a majority"] += 1
+            left_out[_NO_WINNER[protocol]] += 1
         elif ballot.winner in NO_EMOTIONS:
             left_out[f"voted {NO_EMOTIONS[ballot.winner]}"] += 1
         else:
             records.append(Record(name, ballot.winner, ballot.split, votes=ballot.votes))
-    return records, [f"{count} images {what} are left out" for what, count in left_out.items()]
+    splits = Counter(record.split or "not yet split" for record in records)
+    kept = ", ".join(f"{count:,} {split}" for split, count in sorted(splits.items()))
+    others = ", ".join(f"{count:,} {what}" for what, count in left_out.most_common())
+    told = f"{protocol}, which leaves {len(records):,} of {len(found):,} images ({kept or 'none'})"
+    told += f" and leaves out {others}" if others else ""
+    notes = [f"{count} images {what} are left out" for what, count in left_out.items()]
+    return records, notes, {"Protocol of the votes": told}
 
 
 register_source(

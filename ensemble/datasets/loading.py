@@ -68,6 +68,7 @@ class Labelled:
         parts: The split of each image, shape `(n,)`: "train" where the data does not say.
         problems: Images and rows that are left out, and why.
         notes: Lines for the screen: what was joined or ignored.
+        facts: Lines for reports: heading to text.
         synthetic: Whether the images are drawn, not photographed.
     """
 
@@ -77,6 +78,7 @@ class Labelled:
     parts: np.ndarray
     problems: list[Problem]
     notes: list[str]
+    facts: Mapping[str, str]
     synthetic: bool
 
     def select(self, part: str) -> Split:
@@ -98,6 +100,7 @@ class Dataset:
         test: None where the data has none.
         problems: Images and rows that are left out, and why.
         notes: Lines for the screen: what was joined, drawn or ignored.
+        facts: Lines for reports: heading to text.
         synthetic: Whether the images are drawn, not photographed.
     """
 
@@ -108,6 +111,7 @@ class Dataset:
     test: Split | None
     problems: list[Problem]
     notes: list[str]
+    facts: Mapping[str, str]
     synthetic: bool
 
 
@@ -161,6 +165,7 @@ def load_dataset(
         test if len(test) else None,
         labelled.problems,
         notes,
+        labelled.facts,
         labelled.synthetic,
     )
 
@@ -189,6 +194,7 @@ def load_labelled(
         parts,
         collection.problems,
         [*collection.notes, *class_map.notes, *_note_left_out(found, class_map)],
+        collection.facts,
         collection.synthetic,
     )
 
@@ -197,11 +203,18 @@ def load_collection(location: Location, spec: DatasetSpec) -> Collection:
     """Finds images and labels as they stand in the data, sorted by name.
 
     Raises:
-        DataError: If there is none, or the location cannot be read.
+        DataError: If there is none, the location cannot be read, or it has no
+            votes for its protocol to count.
     """
     collection = spec.load(location)
     if not collection.records:
         raise DataError(_no_images(location, spec, collection))
+    if location.protocol != "majority" and not any(record.votes for record in collection.records):
+        raise DataError(
+            f"--protocol {location.protocol} counts the votes of several people on each image, "
+            f"which {_describe(location)}, read as {spec.name}, does not have. Leave it out, or "
+            "use FER+ with --labels fer2013new.csv."
+        )
     found = sorted(collection.records, key=lambda record: record.name)
     return replace(collection, records=found)
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from configs.registry import Registry
+from configs.schema import VoteProtocol
 
 
 class ImageStore(Protocol):
@@ -60,6 +61,7 @@ class Collection:
         records: All labelled images, in an order that depends on the data alone.
         problems: What was left out, and why.
         notes: Lines for the screen that say what was joined or ignored, with counts.
+        facts: Lines for reports: heading to text.
         synthetic: True where random weights are good enough unasked: drawn images.
     """
 
@@ -67,6 +69,7 @@ class Collection:
     records: list[Record]
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    facts: Mapping[str, str] = field(default_factory=dict)
     synthetic: bool = False
 
 
@@ -78,10 +81,12 @@ class Location:
         roots: Folders, .zip archives or .csv files; empty for the demo.
         labels: A CSV of labels or votes, or None. A relative name that does not
             exist on disk may be a member of an archive among `roots`.
+        protocol: How votes become a label; see `ensemble.datasets.fer`.
     """
 
     roots: tuple[Path, ...] = ()
     labels: Path | None = None
+    protocol: VoteProtocol = "majority"
 
 
 @dataclass(frozen=True)

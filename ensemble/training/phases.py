@@ -171,7 +171,7 @@ def _examples(
 ) -> tuple[Examples, Examples]:
     """Puts targets beside inputs; validation is always judged by the label."""
     train, validation = images.train.readable, images.validation.readable
-    targets = make_targets(train, images.num_classes, config.training.targets)
+    targets = make_targets(train, images.num_classes, config.targets)
     labels = one_hot(validation.labels, images.num_classes)
     return (
         Examples(train_inputs, targets, train.weights),

@@ -11,7 +11,7 @@ import numpy as np
 from configs.errors import DataError
 from ensemble.datasets.loading import Split
 
-TargetKind = Literal["majority", "distribution", "drawn"]
+TargetKind = Literal["label", "distribution", "drawn"]
 
 
 def one_hot(labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -25,7 +25,7 @@ def make_targets(split: Split, num_classes: int, kind: TargetKind) -> np.ndarray
     Args:
         split: The images.
         num_classes: Number of classes.
-        kind: "majority": the label alone. "distribution" and "drawn": the votes'
+        kind: "label": that alone. "distribution" and "drawn": the votes'
             shares (Barsoum et al., ICMI 2016, arXiv:1608.01041); for "drawn" a
             class is drawn from them in each epoch, see `draw_classes`.
 
@@ -35,12 +35,12 @@ def make_targets(split: Split, num_classes: int, kind: TargetKind) -> np.ndarray
     Raises:
         DataError: If votes are wanted and the data has none.
     """
-    if kind == "majority":
+    if kind == "label":
         return one_hot(split.labels, num_classes)
     if split.votes is None:
         raise DataError(
             f"Targets {kind!r} need the votes of several people on each image, which this data "
-            "does not have. Use --targets majority, or FER+ with --labels fer2013new.csv."
+            "does not have. Use --targets label, or FER+ with --labels fer2013new.csv."
         )
     return split.votes / split.votes.sum(axis=1, keepdims=True)
 

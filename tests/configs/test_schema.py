@@ -247,3 +247,21 @@ def test_every_setting_explains_itself():
         return found
 
     assert silent(ExperimentConfig) == []
+
+
+@pytest.mark.parametrize(
+    ("protocol", "targets", "learned"),
+    [
+        ("majority", "auto", "label"),
+        ("plurality", "auto", "label"),
+        ("distribution", "auto", "distribution"),
+        ("majority", "distribution", "distribution"),
+        ("distribution", "drawn", "drawn"),
+    ],
+)
+def test_targets_follow_the_protocol_unless_they_are_named(protocol, targets, learned):
+    config = ExperimentConfig.model_validate(
+        {"data": {"protocol": protocol}, "training": {"targets": targets}}
+    )
+
+    assert config.targets == learned

@@ -10,17 +10,24 @@ from configs.errors import DataError
 from ensemble.datasets.fer import (
     EMOTIONS,
     VOTES,
+    count_votes,
+    elect,
     has_pixels,
     has_votes,
     load_fer2013,
     load_ferplus,
-    majority,
 )
+from ensemble.datasets.loading import load_dataset
 from ensemble.datasets.registry import Location
 
 HEADER = (
     "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 )
+
+
+def winner_of(votes, protocol):
+    (column,) = elect(count_votes(np.array([votes]), protocol), protocol)
+    return (*VOTES, None)[column]
 
 
 @pytest.mark.parametrize(
@@ -39,9 +46,81 @@ HEADER = (
     ],
 )
 def test_the_majority_is_more_than_half_of_what_is_left(votes, winner):
-    (column,) = majority(np.array([votes]))
+    assert winner_of(votes, "majority") == winner
 
-    assert (*VOTES, None)[column] == winner
+
+@pytest.mark.parametrize(
+    ("votes", "winner"),
+    [
+        ([4, 0, 0, 1, 3, 2, 0, 0, 0, 0], "neutral"),  # 4 of 10
+        ([0, 0, 3, 0, 0, 0, 3, 0, 3, 1], "surprise"),  # the first of a tie
+        ([0, 0, 0, 0, 0, 0, 0, 1, 0, 0], "contempt"),  # a single vote counts
+        ([2, 2, 2, 0, 0, 0, 0, 0, 4, 0], "unknown"),
+        ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0], None),
+    ],
+)
+def test_the_plurality_is_the_first_of_the_most_votes(votes, winner):
+    assert winner_of(votes, "plurality") == winner
+
+
+@pytest.mark.parametrize(
+    ("votes", "winner"),
+    [
+        ([4, 0, 0, 1, 3, 2, 0, 0, 0, 0], "neutral"),  # 9 of 9 for emotions
+        ([2, 2, 2, 0, 0, 0, 0, 0, 4, 0], "neutral"),  # 6 of 10, though unknown has the most
+        ([2, 1, 0, 0, 3, 0, 0, 0, 4, 0], "anger"),  # 5 of 9: the single vote is gone
+        ([2, 1, 1, 1, 0, 0, 0, 0, 2, 2], None),  # 2 of 6
+        ([0, 0, 0, 5, 0, 0, 0, 0, 3, 2], None),  # exactly half
+        ([1, 1, 1, 1, 1, 1, 1, 1, 1, 1], None),
+    ],
+)
+def test_a_distribution_needs_a_majority_for_emotions_together(votes, winner):
+    assert winner_of(votes, "distribution") == winner
+
+
+@pytest.mark.parametrize(
+    ("protocol", "shares"),
+    [
+        ("majority", None),
+        ("plurality", [4 / 7, 2 / 7, 1 / 7]),
+        ("distribution", [4 / 6, 2 / 6, 0]),
+    ],
+)
+def test_a_protocol_decides_which_votes_labels_and_shares_are_made_of(tmp_path, protocol, shares):
+    rows = [
+        "Training,1.png,4,2,1,0,0,0,0,0,3,0",
+        *(f"Training,{column}{copy}.png,{','.join('9' if c == column else '0' for c in range(10))}"
+          for column in range(3) for copy in range(2)),
+    ]  # fmt: skip
+    (tmp_path / "votes.csv").write_text("\n".join([HEADER, *rows]))
+    for row in rows:
+        (tmp_path / row.split(",")[1]).write_bytes(b"")
+
+    dataset = load_dataset(
+        Location((tmp_path,), protocol=protocol),
+        classes=["neutral", "happiness", "surprise"],
+        validation_fraction=0.1,
+    )
+
+    names = [*dataset.train.names, *dataset.validation.names]
+    votes = np.concatenate([dataset.train.votes, dataset.validation.votes])
+    labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
+    assert ("1.png" in names) == (shares is not None)
+    if shares is not None:
+        place = names.index("1.png")
+        assert labels[place] == 0
+        np.testing.assert_allclose(votes[place] / votes[place].sum(), shares, rtol=1e-6)
+    assert (
+        f"{protocol}, which leaves {len(names)} of 7 images"
+        in (dataset.facts["Protocol of the votes"])
+    )
+
+
+def test_a_protocol_is_refused_where_there_are_no_votes(tmp_path):
+    (tmp_path / "fer2013.csv").write_text(pixel_table((3, "Training"), (4, "Training")))
+
+    with pytest.raises(DataError, match="--protocol plurality counts the votes"):
+        load_dataset(Location((tmp_path,), protocol="plurality"))
 
 
 def pixel_table(*rows: tuple[int, str]) -> str:
@@ -183,3 +262,22 @@ def test_ferplus_keeps_the_published_counts(shared_data):
     ]
     assert counts.total() == 25_057 + 3_199
     assert not collection.problems
+    assert collection.facts["Protocol of the votes"] == (
+        "majority, which leaves 28,256 of 32,137 images (25,057 train, 3,199 validation) and "
+        "leaves out 3,790 without a majority, 89 voted unknown, 2 voted not a face"
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "train", "validation"),
+    [("plurality", 28_386, 3_553), ("distribution", 28_413, 3_555)],
+)
+def test_other_protocols_keep_more_images(shared_data, protocol, train, validation):
+    roots = (shared_data / "ferplus_train.zip", shared_data / "ferplus_valid.zip")
+    labels = shared_data / "fer2013new.csv"
+    collection = load_ferplus(Location(roots, labels=labels, protocol=protocol))
+
+    assert Counter(record.split for record in collection.records) == {
+        "train": train,
+        "validation": validation,
+    }

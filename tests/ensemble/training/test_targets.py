@@ -21,8 +21,8 @@ def split(votes: np.ndarray | None) -> Split:
 VOTES = np.array([[8, 2, 0], [1, 4, 5]], np.float32)
 
 
-def test_the_majority_is_certain():
-    np.testing.assert_array_equal(make_targets(split(VOTES), 3, "majority"), [[1, 0, 0], [0, 0, 1]])
+def test_a_label_is_certain():
+    np.testing.assert_array_equal(make_targets(split(VOTES), 3, "label"), [[1, 0, 0], [0, 0, 1]])
 
 
 @pytest.mark.parametrize("kind", ["distribution", "drawn"])
@@ -33,7 +33,7 @@ def test_votes_become_shares(kind):
 
 
 def test_votes_that_the_data_lacks_are_told():
-    with pytest.raises(DataError, match=r"'distribution' need the votes.*--targets majority"):
+    with pytest.raises(DataError, match=r"'distribution' need the votes.*--targets label"):
         make_targets(split(None), 3, "distribution")
 
 
