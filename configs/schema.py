@@ -568,6 +568,23 @@ class ExperimentConfig(Settings):
         )
 
 
+class JudgingConfig(Settings):
+    """Which classes of other data a run is judged on, and which groups are told apart."""
+
+    map: Groups = Field(
+        {},
+        description="labels of --data that mean a class of the run: happiness=happy+joy,...; "
+        "classes that the data lacks are left out",
+        **flag("map", metavar="CLASS=A+B,..."),
+    )
+    group: str | None = Field(
+        None,
+        min_length=1,
+        description="column of the table of images by which figures are told too, as sex or age",
+        **flag("group", metavar="COLUMN"),
+    )
+
+
 class RawFaceConfig(FaceConfig):
     """How faces are found in whole photos and cut out."""
 

@@ -4,21 +4,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.schema import DataConfig
+from configs.errors import ConfigError
+from configs.schema import DataConfig, JudgingConfig
 from ensemble.checks import load_plugins
-from ensemble.cli import load_backend, read_section, run_command
+from ensemble.cli import load_backend, read_section, read_settings, run_command
 from ensemble.datasets.registry import SOURCES
-from ensemble.flags import Parser
+from ensemble.flags import SettingsParser
 from ensemble.run import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Judges a run on its own validation images, or on other data with the same classes."""
+    """Judges a run on its own validation images, or on other data that shares its classes."""
     return run_command(lambda: _evaluate(argv))
 
 
 def _evaluate(argv: Sequence[str] | None) -> None:
-    parser = Parser(
+    parser = SettingsParser(
+        JudgingConfig,
+        parts=lambda: "",
         prog="python -m ensemble.evaluate",
         description="Judge a run's model on labelled images; the report goes into the run.",
     )
@@ -32,6 +35,9 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     parser.add_argument("--source", metavar="NAME", help="how --data is laid out (default: auto)")
     parser.add_argument("--merge", metavar="NEW=A+B,...", help="classes of --data to be joined")
     parser.add_argument(
+        "--protocol", metavar="NAME", help="how votes become a label (default: majority)"
+    )
+    parser.add_argument(
         "--split",
         choices=("train", "validation", "test", "all"),
         help="which images (default: the run's own validation images; of other data the test "
@@ -42,17 +48,30 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         action="store_true",
         help="average the answers to each image and to its mirror image",
     )
-    args = parser.parse_args(argv)
-    given = {"root": args.data, "labels": args.labels, "source": args.source, "merge": args.merge}
+    args, judging = read_settings(parser, JudgingConfig, argv)
+    names = ("labels", "source", "merge", "protocol")
+    given = {"root": args.data, **{name: getattr(args, name) for name in names}}
     data = read_section(DataConfig, {key: text for key, text in given.items() if text is not None})
     if data.source != "auto":
         SOURCES.get(data.source)
+    if judging.map and (not data.root or data.merge):
+        raise ConfigError(
+            "--map says which labels of other data mean which classes of the run: it needs --data, "
+            "and joins labels too (CLASS=A+B), so leave --merge out."
+        )
     run = Run.open(args.run)
     load_plugins(run.config.plugins)
     load_backend()
     from ensemble.evaluation.evaluating import evaluate_run
 
-    report, folder = evaluate_run(run, data if data.root else None, part=args.split, flip=args.flip)
+    report, folder = evaluate_run(
+        run,
+        data if data.root else None,
+        part=args.split,
+        flip=args.flip,
+        shared=judging.map or None,
+        group=judging.group,
+    )
     print(f"{report.summary()}\n{run.folder / folder}/ holds report.md, confusion.png and more")
 
 

@@ -165,6 +165,9 @@ def test_all_mistakes_are_told_in_one_go(tmp_path):
         ("runs/nowhere", "runs/nowhere"),
         ("runs/nowhere --split tset", "--split"),
         ("runs/nowhere --source foldr", "Did you mean 'folder'?"),
+        ("runs/nowhere --map happiness=happy", "--map says which labels of other data"),
+        ("runs/nowhere --data faces --map happy", "'happy' stands without a new name"),
+        ("runs/nowhere --protocol most", "must be 'majority'"),
     ],
 )
 def test_a_mistake_in_evaluating_is_told(arguments, told):

@@ -88,6 +88,44 @@ def map_classes(
     return ClassMap(final, indices, tuple(notes))
 
 
+def share_classes(
+    found: Iterable[str], *, classes: Sequence[str], mapping: Mapping[str, Sequence[str]]
+) -> ClassMap:
+    """Decides which classes of a model other data shares, and which of its labels mean them.
+
+    A class is shared if a label is mapped to it, or if one has its name or is the only
+    other name of the same emotion. Labels of no shared class are left out.
+
+    Args:
+        found: The label of each image.
+        classes: The classes of the model.
+        mapping: Class of the model to the labels that mean it.
+
+    Returns:
+        The shared classes, in the order of the model.
+
+    Raises:
+        DataError: If a class is not the model's, a label is not in the data or stands
+            twice, or fewer than two classes are shared.
+    """
+    spellings = _spellings(found)
+    names = {key: _display(counter) for key, counter in spellings.items()}
+    own = {fold(name): name for name in classes}
+    for name in mapping:
+        if fold(name) not in own:
+            raise DataError(unknown("class of the model", name.strip(), list(classes)))
+    mapping = {own[fold(name)]: labels for name, labels in mapping.items()}
+    known, _ = _merge(names, mapping, [])
+    shared = [name for name in classes if _find(name, known)]
+    if len(shared) < 2:
+        raise DataError(
+            f"The model and the data share {_quote(shared) or 'no class'}, and two classes are "
+            f"needed at least. Classes of the model: {_quote(classes)}; labels of the data: "
+            f"{_quote(names.values())}. Say what means what with --map CLASS=LABEL+LABEL,..."
+        )
+    return map_classes(found, classes=shared, merge=mapping)
+
+
 def _merge(
     names: Mapping[str, str], merge: Mapping[str, Sequence[str]], notes: list[str]
 ) -> tuple[dict[str, str], dict[str, set[str]]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from configs.errors import DataError
-from ensemble.datasets.labels import ClassMap, map_classes
+from ensemble.datasets.labels import ClassMap, map_classes, share_classes
 from ensemble.datasets.registry import (
     SOURCES,
     Collection,
@@ -176,16 +176,29 @@ def load_labelled(
     source: str = "auto",
     classes: Sequence[str] = (),
     merge: Mapping[str, Sequence[str]] | None = None,
+    shared: Mapping[str, Sequence[str]] | None = None,
 ) -> Labelled:
     """Finds images and labels and decides on the classes, without splitting them.
 
     Takes and raises what `load_dataset` does.
+
+    Args:
+        location: As there, and so the next three.
+        source: Name of a source, or "auto".
+        classes: Classes to keep.
+        merge: New class to the classes it is made of.
+        shared: Class to the labels that mean it; those of `classes` that the data
+            lacks are then left out. None: the data must have all of them.
     """
     spec = _choose_source(location) if source == "auto" else SOURCES.get(source)
     collection = load_collection(location, spec)
     found = collection.records
 
-    class_map = map_classes([record.label for record in found], classes=classes, merge=merge)
+    labels = [record.label for record in found]
+    if shared is None:
+        class_map = map_classes(labels, classes=classes, merge=merge)
+    else:
+        class_map = share_classes(labels, classes=classes, mapping=shared)
     rows, parts = _tabulate(collection.images, found, class_map)
     return Labelled(
         _short_name(location, spec),

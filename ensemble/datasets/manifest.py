@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from configs.errors import DataError
+from configs.registry import unknown
 from ensemble.datasets.files import Files, is_image
 from ensemble.datasets.labels import fold
 from ensemble.datasets.registry import (
@@ -60,6 +62,23 @@ def load(location: Location) -> Collection:
         unnamed = {name for name in unnamed if PurePosixPath(name).parent != beside}
     notes = [f"{len(unnamed)} images without a row in {table.name} are ignored"] if unnamed else []
     return Collection(files, records, files.problems + problems + missing + twice, notes)
+
+
+def read_column(location: Location, column: str) -> dict[str, str]:
+    """Reads what a column of a manifest says, such as "sex": image to its cell.
+
+    Raises:
+        DataError: If there is not exactly one manifest, or it has no such column.
+    """
+    table = find_table(location, _is_manifest, "path,label")
+    key = column.strip().lower()
+    if key not in table.columns:
+        raise DataError(unknown(f"column of {table.name}", column, table.columns))
+    cells = {number: row[key] for number, row in table.rows()}
+    rows, _ = _read_rows(table)
+    names, _ = _find_images(_Index(open_images(location, table), table), table, rows)
+    # As in `load`, the first row of an image that stands twice counts.
+    return {names[number]: cells[number] for number in sorted(names, reverse=True)}
 
 
 def _is_manifest(table: Table) -> bool:

@@ -10,11 +10,14 @@ import numpy as np
 from configs.errors import DataError, RunError
 from configs.schema import DataConfig
 from ensemble.datasets.loading import Dataset, Labelled, Split, load_labelled
+from ensemble.datasets.manifest import read_column
 from ensemble.datasets.registry import Location, Problem
 from ensemble.evaluation.calibration_plots import plot_reliability, plot_risk_coverage
+from ensemble.evaluation.groups import GroupReport, measure_groups
 from ensemble.evaluation.metrics import measure
 from ensemble.evaluation.plots import MOST_ERRORS, plot_confusion, plot_errors, png
 from ensemble.evaluation.report import Report, TrainingSummary
+from ensemble.evaluation.shared_classes import describe_restriction, restrict
 from ensemble.faces.store import face_images
 from ensemble.images.pipeline import inspect, read_image, stream
 from ensemble.model import MultiBranchModel
@@ -73,6 +76,8 @@ def evaluate_run(
     *,
     part: str | None = None,
     flip: bool = False,
+    shared: Mapping[str, Sequence[str]] | None = None,
+    group: str | None = None,
 ) -> tuple[Report, str]:
     """Judges a run's model on labelled images and writes the report into the run.
 
@@ -84,27 +89,41 @@ def evaluate_run(
             images; for other data the test images, else the validation images,
             else all.
         flip: Whether answers are means over an image and its mirror image.
+        shared: Class of the model to the labels of other data that mean it; classes that
+            the data lacks are then left out. None: it must have all of them.
+        group: Column of the data's table by which figures are told too; None: none.
 
     Returns:
         The report, and the name of its folder in the run.
 
     Raises:
-        DataError: If the images cannot be had or lack the model's classes.
+        DataError: If the images cannot be had or lack the model's classes, or no table
+            with such a column names them.
         RunError: If the run is damaged.
     """
     config = run.config
+    source = data or config.data
+    cells = read_column(Location(tuple(source.root), source.labels), group) if group else {}
     ensemble = run.load_model()
+    classes: Sequence[str] = ensemble.classes
+    facts = {"Answers": "mean over each image and its mirror image"} if flip else {}
     if data is None:
         dataset = read_dataset(config.data, config.seed)
         name, part = dataset.name, part or "validation"
+        facts.update(dataset.facts)
         split = _part_of(dataset, part)
     else:
         labelled = load_labelled(
-            Location(tuple(data.root), data.labels),
+            Location(tuple(data.root), data.labels, data.protocol),
             source=data.source,
-            classes=ensemble.classes,
+            classes=classes,
             merge=data.merge or config.data.merge,
+            shared=shared,
         )
+        classes = labelled.classes
+        facts.update(labelled.facts)
+        if labelled.notes:
+            facts["Labels"] = "; ".join(labelled.notes)
         name, part = labelled.name, part or _best_part(labelled)
         split = labelled.select(part)
         split = replace(split, images=face_images(split.images, config.data.faces))
@@ -114,20 +133,38 @@ def evaluate_run(
     inspection = inspect(split, ensemble.image_size)
     if not len(inspection.readable):
         raise DataError(f"None of the {len(split)} images of {name}, {part}, can be read.")
+    readable = inspection.readable
+    probabilities = predict_split(ensemble, readable, flip=flip)
+    if shared is not None:
+        facts["Shared classes"] = describe_restriction(
+            probabilities, readable.labels, ensemble.classes, classes
+        )
+        probabilities = restrict(probabilities, ensemble.classes, classes)
     report = judge(
         f"{run.name} on {name}, {part}" + (", with mirror images" if flip else ""),
-        ensemble.classes,
-        inspection.readable,
-        predict_split(ensemble, inspection.readable, flip=flip),
-        training_counts=training_counts(run, ensemble.classes),
+        classes,
+        readable,
+        probabilities,
+        training_counts=training_counts(run, classes),
         temperature=ensemble.temperature,
         same_images=data is None and part == "validation",
-        facts={"Answers": "mean over each image and its mirror image"} if flip else None,
+        facts=facts,
         problems=inspection.problems,
     )
-    folder = f"evaluations/{name}-{part}" + ("-flip" if flip else "")
-    write_report(run, report, inspection.readable, ensemble.image_size, folder)
+    if group:
+        report = replace(report, groups=_group(report, group, cells))
+    folder = (
+        f"evaluations/{name}-{part}" + ("-shared" if shared else "") + ("-flip" if flip else "")
+    )
+    write_report(run, report, readable, ensemble.image_size, folder)
     return report, folder
+
+
+def _group(report: Report, column: str, cells: Mapping[str, str]) -> GroupReport:
+    members = [cells.get(name, "") for name in report.names]
+    if not any(members):
+        raise DataError(f"The column {column!r} is empty for all images that are judged.")
+    return measure_groups(column, members, report.labels, report.predicted, len(report.classes))
 
 
 def predict_split(ensemble: MultiBranchModel, split: Split, *, flip: bool = False) -> np.ndarray:

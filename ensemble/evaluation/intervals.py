@@ -116,6 +116,25 @@ def score_intervals(
 ) -> ScoreIntervals:
     """Returns the bootstrap intervals of accuracy, balanced accuracy and F1.
 
+    Takes and raises what `resample_scores` does.
+    """
+    accuracy, balanced, f1 = resample_scores(confusion, resamples=resamples, seed=seed)
+    return ScoreIntervals(
+        accuracy=interval_of(accuracy),
+        balanced_accuracy=interval_of(balanced),
+        macro_f1=interval_of(f1.mean(axis=1)),
+        class_f1=tuple(interval_of(column) for column in f1.T),
+    )
+
+
+def resample_scores(
+    confusion: np.ndarray | Sequence[Sequence[int]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int | Sequence[int] = SEED,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns accuracy `(r,)`, balanced accuracy `(r,)` and F1 `(r, c)` in bootstrap resamples.
+
     In a resample as in `ensemble.evaluation.metrics`, a class that is neither there nor
     answered has F1 0, and balanced accuracy is over the classes that are there.
 
@@ -131,12 +150,7 @@ def score_intervals(
     labels, answers = np.nonzero(matrix)
     draws = _resample(matrix[labels, answers], resamples, seed)
     accuracy, balanced, f1 = _join(_score(draw, labels, answers, len(matrix)) for draw in draws)
-    return ScoreIntervals(
-        accuracy=_interval(accuracy),
-        balanced_accuracy=_interval(balanced),
-        macro_f1=_interval(f1.mean(axis=1)),
-        class_f1=tuple(_interval(column) for column in f1.T),
-    )
+    return accuracy, balanced, f1
 
 
 def compare(
@@ -177,7 +191,7 @@ def compare(
 
     spreads = _join(gain(draw) for draw in _resample(counts, resamples, seed))
     accuracy, balanced, macro_f1 = (
-        Difference(float(value[0]), _interval(spread))
+        Difference(float(value[0]), interval_of(spread))
         for value, spread in zip(gain(counts[None]), spreads, strict=True)
     )
     right = answers[1:] == answers[0]
@@ -216,7 +230,9 @@ def _check_resamples(images: int, resamples: int) -> None:
         raise ValueError(f"An interval needs 1,000 resamples at least. Received: {resamples}.")
 
 
-def _resample(counts: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def _resample(
+    counts: np.ndarray, resamples: int, seed: int | Sequence[int]
+) -> Iterator[np.ndarray]:
     """Yields the counts in resamples of as many images, shape `(some, cells)`, in blocks."""
     images = int(counts.sum())
     _check_resamples(images, resamples)
@@ -258,6 +274,7 @@ def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-def _interval(values: np.ndarray) -> Interval:
+def interval_of(values: np.ndarray) -> Interval:
+    """Returns the central 95 % of a figure's values in resamples, shape `(r,)`."""
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ensemble.datasets.registry import Problem
 from ensemble.evaluation.calibration import FITTED_ON, Calibration, measure_calibration
+from ensemble.evaluation.groups import FEW_IMAGES, Gap, GroupReport
 from ensemble.evaluation.intervals import (
     LEVEL,
     NO_GAIN,
@@ -25,10 +26,9 @@ from ensemble.evaluation.markdown import escape as _escape
 from ensemble.evaluation.markdown import table as _table
 from ensemble.evaluation.metrics import ClassScores, Metrics, Scores
 
-FEW_IMAGES = 30  # of a class; with fewer, its figures are warned of
-
 _MISTAKES = 10  # shown in Markdown; all of them are in the predictions
 _PROBLEMS = 20  # shown in Markdown; all of them are in the JSON
+_GROUPS = 20  # likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ class Report:
         training: How the model was trained, or None where that is not known.
         facts: Lines about the data and the model: heading to text.
         problems: Images that were left out, and why.
+        groups: Figures of groups of the images, where they are asked for.
 
     Raises:
         ValueError: If the number of names, labels or probabilities is not that of
@@ -94,6 +95,7 @@ class Report:
     training: TrainingSummary | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
+    groups: GroupReport | None = None
 
     def __post_init__(self) -> None:
         images, num_classes = self.metrics.images, len(self.metrics.per_class)
@@ -129,6 +131,14 @@ class Report:
             lines.append(
                 f"Fewer than {FEW_IMAGES} images were judged of {', '.join(few)}; figures of "
                 "so few say little."
+            )
+        small = self.groups.small if self.groups else []
+        if self.groups and small:
+            named = [f"{group.name} ({group.images:,})" for group in small[:_GROUPS]]
+            named += [f"{len(small) - _GROUPS:,} more"] if len(small) > _GROUPS else []
+            lines.append(
+                f"Fewer than {FEW_IMAGES} images were judged of the groups {', '.join(named)} "
+                f"by {self.groups.column}; figures of so few say little."
             )
         baseline = self.metrics.baseline
         if baseline:
@@ -171,6 +181,7 @@ class Report:
             "metrics": self.metrics.to_dict(),
             "intervals": {"level": LEVEL, **asdict(self.intervals)},
             "calibration": self.calibration.to_dict(),
+            "groups": asdict(self.groups) if self.groups else None,
             "warnings": self.warnings,
             "training": self.training.to_dict() if self.training else None,
             "facts": dict(self.facts),
@@ -187,6 +198,7 @@ class Report:
         sections = [
             _headline(self),
             _class_section(self.metrics, self.intervals),
+            _group_section(self.groups),
             _confusion_section(self.metrics, self.classes),
             _calibration_section(self.calibration),
             _mistake_section(self),
@@ -312,6 +324,50 @@ def _class_section(metrics: Metrics, intervals: ScoreIntervals) -> str:
 
 def _rates(scores: Scores | ClassScores) -> list[str]:
     return [f"{rate:.3f}" for rate in (scores.precision, scores.recall, scores.f1)]
+
+
+def _group_section(report: GroupReport | None) -> str:
+    if report is None:
+        return ""
+    shown = sorted(report.groups, key=lambda group: group.accuracy)[:_GROUPS]
+    rows = [
+        [
+            _escape(group.name),
+            f"{group.accuracy:.2%}",
+            _percents(group.accuracy_interval),
+            f"{group.macro_f1:.3f}",
+            _shares(group.macro_f1_interval),
+            f"{group.images:,}",
+        ]
+        for group in report.groups
+        if group in shown
+    ]
+    header = [_escape(report.column), "Accuracy", "95 %", "Macro-F1", "95 %", "Images"]
+    text = "A group's macro-F1 is over the classes of which it has images."
+    if len(shown) < len(report.groups):
+        text += f" Shown are the {_GROUPS} groups of lowest accuracy of {len(report.groups):,}."
+    if report.ungrouped:
+        text += f" {_plural(report.ungrouped, 'image')} of no known group are left out here."
+    lines = [f"## Groups\n\n{text}", _table(header, rows), _tell_gaps(report)]
+    return "\n\n".join(lines)
+
+
+def _tell_gaps(report: GroupReport) -> str:
+    accuracy, macro_f1 = report.accuracy_gap, report.macro_f1_gap
+    if accuracy is None or macro_f1 is None:
+        return f"No gap is told, as fewer than two groups have {FEW_IMAGES} images."
+    low, high = 100 * accuracy.difference.interval.low, 100 * accuracy.difference.interval.high
+    return (
+        f"The largest gap in accuracy between groups of {FEW_IMAGES} images or more is "
+        f"{100 * accuracy.difference.value:.1f} points [{low:.1f}, {high:.1f}], {_ends(accuracy)}; "
+        f"in macro-F1 {macro_f1.difference.value:.3f} {_shares(macro_f1.difference.interval)}, "
+        f"{_ends(macro_f1)}. Two groups picked for their distance look further apart than they "
+        "are, the more so the more groups there are."
+    )
+
+
+def _ends(gap: Gap) -> str:
+    return f"{_escape(gap.best)} over {_escape(gap.worst)}"
 
 
 def _confusion_section(metrics: Metrics, classes: Sequence[str]) -> str:

@@ -173,6 +173,39 @@ def test_evaluation_of_data_without_a_class_names_it(make_config: MakeConfig, tm
         evaluate_run(result.run, DataConfig(root=[tmp_path / "other"]))
 
 
+def test_a_run_is_judged_on_shared_classes_and_by_group(make_config, tmp_path, colours_folder):
+    green = colours_folder / "green"
+    green.mkdir()
+    for number in range(24):
+        pixels = np.zeros((24, 24, 3), np.uint8)
+        pixels[..., 1] = 150 + number
+        Image.fromarray(pixels).save(green / f"{number:02}.png")
+    result = fit(make_config(training={"epochs": 15}))
+    rows = ["path,label,Lamp"]
+    for label, old in (("blue", "blue"), ("scarlet", "red"), ("grass", "green")):
+        shutil.copytree(tmp_path / "colours" / old, tmp_path / "other" / label)
+        rows += [f"{label}/{n:02}.png,{label},{'day' if n % 3 else ''}" for n in range(24)]
+    (tmp_path / "other" / "table.csv").write_text("\n".join(rows))
+    data = DataConfig(root=[tmp_path / "other"])
+
+    report, folder = evaluate_run(result.run, data, shared={"red": ["scarlet"]}, group="lamp")
+
+    assert report.classes == ("blue", "red")
+    assert report.metrics.images == 48
+    np.testing.assert_allclose(report.probabilities.sum(axis=1), 1)
+    assert "2 shared classes of 3" in report.facts["Shared classes"]
+    assert "24 images of other classes are left out: grass 24" in report.facts["Labels"]
+    assert [(group.name, group.images) for group in report.groups.groups] == [("day", 32)]
+    assert report.groups.ungrouped == 16
+    assert folder == "evaluations/other-all-shared"
+    written = json.loads((result.run.folder / folder / "report.json").read_text())
+    assert written["classes"] == ["blue", "red"]
+    with pytest.raises(
+        DataError, match=r"Unknown column of table\.csv 'lamb'\. Did you mean 'lamp'"
+    ):
+        evaluate_run(result.run, data, shared={"red": ["scarlet"]}, group="lamb")
+
+
 def test_bad_images_are_listed_and_skipped(make_config: MakeConfig, colours_folder: Path):
     (colours_folder / "blue" / "empty.png").write_bytes(b"")
     (colours_folder / "blue" / "text.png").write_text("not a picture")

@@ -1,11 +1,12 @@
 """Laws of classes and the labels that mean them."""
 
+import re
 import unicodedata
 
 import pytest
 
 from configs.errors import DataError
-from ensemble.datasets.labels import fold, map_classes
+from ensemble.datasets.labels import fold, map_classes, share_classes
 
 EMOTIONS = ["anger", "happiness", "neutral", "sadness"]
 
@@ -117,3 +118,39 @@ def test_what_cannot_be_meant_is_refused(classes, merge, message):
 def test_a_single_class_in_the_data_is_refused():
     with pytest.raises(DataError, match="Classes of the data: 'happy'"):
         map_classes(["happy", "happy"])
+
+
+MODEL = ["anger", "contempt", "happiness", "neutral"]
+
+
+def test_shared_classes_are_those_mapped_and_those_of_one_name():
+    found = ["Anger", "joy", "joy", "calm", "bored"]
+
+    shared = share_classes(found, classes=MODEL, mapping={"Neutral": ["calm"]})
+
+    assert shared.names == ("anger", "happiness", "neutral")  # joy is another name of happiness
+    assert [shared.index(label) for label in found] == [0, 1, 1, 2, None]
+
+
+def test_several_labels_may_mean_one_class_and_its_own_name_does_too():
+    found = ["anger", "rage", "neutral", "disgust"]
+
+    shared = share_classes(found, classes=MODEL, mapping={"anger": ["rage", "disgust"]})
+
+    assert shared.names == ("anger", "neutral")
+    assert [shared.index(label) for label in found] == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "told"),
+    [
+        ({"hapiness": ["joyful"]}, "Unknown class of the model 'hapiness'. Did you mean 'happ"),
+        ({"happiness": ["joyfull"]}, "Unknown class 'joyfull'. Did you mean 'joyful'?"),
+        ({"happiness": ["joyful"], "neutral": ["joyful"]}, "'joyful' is asked for twice"),
+        ({"happiness": ["joyful"]}, "share 'happiness', and two classes"),
+        ({}, "share no class, and two classes"),
+    ],
+)
+def test_a_mistaken_mapping_is_told(mapping, told):
+    with pytest.raises(DataError, match=re.escape(told)):
+        share_classes(["joyful", "bored"], classes=MODEL, mapping=mapping)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataError
-from ensemble.datasets.manifest import load, matches
+from ensemble.datasets.manifest import load, matches, read_column
 from ensemble.datasets.registry import Collection, Location
 
 
@@ -204,3 +204,17 @@ def test_faces8_is_tidied(shared_data):
     assert sum("duplicate row" in reason for reason in reasons) == 7
     assert sum("different labels" in reason for reason in reasons) == 1
     assert collection.notes == ["10 images without a row in faces8_sample/legend.csv are ignored"]
+
+
+def test_a_column_is_read_by_image_and_its_first_row_counts(faces):
+    rows = ["path,label,Sex", "images/1.png,happy,f", "images/1.png,happy,m", "none.png,sad,f"]
+    (faces / "faces.csv").write_text("\n".join(rows))
+
+    column = read_column(Location((faces,)), "sex")
+
+    assert list(column.values()) == ["f"]
+    assert load(Location((faces,))).records[0].name in column
+    with pytest.raises(
+        DataError, match=r"Unknown column of faces\.csv 'sexx'\. Did you mean 'sex'"
+    ):
+        read_column(Location((faces,)), "sexx")
