@@ -9,7 +9,7 @@ import numpy as np
 
 from branches.checksums import file_checksum, weights_checksum
 from configs.schema import ExperimentConfig, ModelConfig
-from ensemble.datasets.leaks import describe_repeats
+from ensemble.datasets.leaks import count_copies, describe_repeats
 from ensemble.datasets.loading import Dataset
 from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.images.pipeline import Inspection
@@ -84,6 +84,7 @@ def describe_experiment(
         f"{len(images.validation.readable)} validation images",
         **dataset.facts,
         **_describe_leaks(images),
+        **_describe_copies(images),
         "Image size": f"{config.data.image_size} x {config.data.image_size} pixels",
         "Views": f"{config.data.views} of each training image",
         "Branches": ", ".join(branch.label for branch in model.branches),
@@ -101,6 +102,13 @@ def _describe_leaks(images: Images) -> dict[str, str]:
         return {}
     done = f"{images.dropped:,} training images left out" if images.dropped else "all left in"
     return {"In several splits": f"{describe_repeats(images.repeats)}; {done}"}
+
+
+def _describe_copies(images: Images) -> dict[str, str]:
+    parts = {"training": images.train, "validation": images.validation}
+    copies = {name: count_copies(inspection) for name, inspection in parts.items()}
+    told = [f"{count:,} {name} images" for name, count in copies.items() if count]
+    return {"Copies within a split": f"{' and '.join(told)} repeat an earlier one"} if told else {}
 
 
 def _weights_record(source: str, branch: keras.Model) -> dict[str, str]:

@@ -37,8 +37,9 @@ class Repeat:
         split: Where it stands; before `other_split` in the order train, validation, test.
         other_name: The image that is the same.
         other_split: Where that stands.
-        kind: "exact": the same bytes; "near": the same picture, saved, sized, lit or cut a
-            little differently; "mirrored": the same as its mirror image.
+        kind: "exact": the same pixels at the size of the model; "near": the same picture,
+            saved, sized, lit or cut a little differently; "mirrored": the same as its
+            mirror image.
     """
 
     name: str
@@ -67,6 +68,11 @@ def find_repeats(parts: Mapping[str, Inspection]) -> list[Repeat]:
             for i, j, kind in sorted(_pairs(first, second))
         ]
     return repeats
+
+
+def count_copies(inspection: Inspection) -> int:
+    """Returns how many images of a split have the pixels of an earlier one of it."""
+    return len(inspection.fingerprints) - len({seen.pixels for seen in inspection.fingerprints})
 
 
 def keep_apart(train: Inspection, repeats: Sequence[Repeat]) -> Inspection:
@@ -130,9 +136,13 @@ def _by_splits(repeats: Sequence[Repeat]) -> dict[tuple[str, str], dict[str, Kin
 def _pairs(first: Inspection, second: Inspection) -> set[tuple[int, int, Kind]]:
     """Returns the places of images that are the same, each pair once, and how alike they are."""
     places = defaultdict(list)
-    for place, digest in enumerate(first.digests):
-        places[digest].append(place)
-    exact = {(i, j) for j, digest in enumerate(second.digests) for i in places.get(digest, ())}
+    for place, fingerprint in enumerate(first.fingerprints):
+        places[fingerprint.pixels].append(place)
+    exact = {
+        (i, j)
+        for j, fingerprint in enumerate(second.fingerprints)
+        for i in places.get(fingerprint.pixels, ())
+    }
 
     hashes = [fingerprint.perceptual for fingerprint in first.fingerprints]
     upright = [fingerprint.perceptual for fingerprint in second.fingerprints]

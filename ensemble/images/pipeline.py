@@ -31,11 +31,13 @@ class Fingerprint:
 
     Args:
         digest: SHA-256 of its bytes (or pixels).
+        pixels: SHA-256 of its pixels at the size at which it was looked at.
         perceptual: Its `duplicates.perceptual_hash`.
         mirrored: That of its mirror image.
     """
 
     digest: bytes
+    pixels: bytes
     perceptual: bytes
     mirrored: bytes
 
@@ -74,7 +76,7 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
         label: Text of the progress bar.
     """
 
-    def look(index: int) -> tuple[bytes, np.ndarray] | Problem:
+    def look(index: int) -> tuple[bytes, bytes, np.ndarray] | Problem:
         name = split.names[index]
         try:
             source = split.images.read(name)
@@ -82,7 +84,8 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
         except (ImageError, OSError) as error:
             return Problem(name, _reason(error))
         content = source if isinstance(source, bytes) else source.tobytes()
-        return hashlib.sha256(content).digest(), shrink(pixels)
+        digests = (hashlib.sha256(data).digest() for data in (content, pixels.tobytes()))
+        return *digests, shrink(pixels)
 
     fingerprints: list[Fingerprint] = []
     kept: list[int] = []
@@ -92,12 +95,12 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
         while block := list(islice(looks, _HASHED)):
             seen = [(index, *result) for index, result in block if not isinstance(result, Problem)]
             problems += [result for _, result in block if isinstance(result, Problem)]
-            kept += [index for index, _, _ in seen]
+            kept += [index for index, *_ in seen]
             if seen:
-                hashes = hash_greys([grey for _, _, grey in seen])
+                hashes = hash_greys([grey for *_, grey in seen])
                 fingerprints += [
-                    Fingerprint(digest, *pair)
-                    for (_, digest, _), pair in zip(seen, hashes, strict=True)
+                    Fingerprint(digest, pixels, *pair)
+                    for (_, digest, pixels, _), pair in zip(seen, hashes, strict=True)
                 ]
             bar.update(len(block))
     return Inspection(split.select(kept), tuple(fingerprints), problems)
