@@ -305,12 +305,17 @@ def _count_votes(records: Sequence[Record], class_map: ClassMap) -> np.ndarray |
 
 def _refuse_crossing_groups(rows: Split, parts: np.ndarray) -> None:
     homes: dict[str, str] = {}
+    crossing: dict[str, str] = {}
     for group, part in zip(rows.groups, parts, strict=True):
         if group is not None and homes.setdefault(group, part) != part:
-            raise DataError(
-                f"Group '{group}' has images in {homes[group]} and in {part}. "
-                "Move all images of a group to one split."
-            )
+            crossing.setdefault(group, part)
+    if crossing:
+        group, part = next(iter(crossing.items()))
+        more = f", and {len(crossing) - 1:,} more cross splits too" if len(crossing) > 1 else ""
+        raise DataError(
+            f"Group '{group}' has images in {homes[group]} and in {part}{more}. "
+            "Move all images of a group to one split."
+        )
 
 
 def _refuse_untrainable(rows: Split, parts: np.ndarray, classes: Sequence[str]) -> None:

@@ -84,8 +84,7 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
         except (ImageError, OSError) as error:
             return Problem(name, _reason(error))
         content = source if isinstance(source, bytes) else source.tobytes()
-        digests = (hashlib.sha256(data).digest() for data in (content, pixels.tobytes()))
-        return *digests, shrink(pixels)
+        return _digest(content), _digest(pixels.tobytes()), shrink(pixels)
 
     fingerprints: list[Fingerprint] = []
     kept: list[int] = []
@@ -151,6 +150,10 @@ def map_ahead(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def _reason(error: Exception) -> str:

@@ -122,9 +122,14 @@ def test_a_group_in_two_given_splits_is_refused():
         Record("1.png", "a", "train", group="anna"),
         Record("2.png", "a", "validation", group="anna"),
     ]
+    others = [
+        Record(f"{part}.png", "a", part, group="bert") for part in ("train", "validation", "test")
+    ]
 
-    with pytest.raises(DataError, match="Group 'anna' has images in train and in validation"):
+    with pytest.raises(DataError, match=r"Group 'anna' has images in train and in validation\. "):
         load(records)
+    with pytest.raises(DataError, match="validation, and 1 more cross splits too"):
+        load([*records, *others])
 
 
 @pytest.mark.parametrize(
