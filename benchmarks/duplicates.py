@@ -1,11 +1,12 @@
 """Time and peak memory of the search for images that stand in several splits.
 
     python benchmarks/duplicates.py
-    python benchmarks/duplicates.py --images 8000,32000 --size 48 --share 0.5
+    python benchmarks/duplicates.py --data ferplus_train.zip,ferplus_valid.zip
 
-Drawn faces are saved as PNG, the last tenth of them for validation; of these every tenth is a
-mirrored and compressed copy of a training face. Each number of images is searched by a process
-of its own, which reads and hashes every image and compares the splits.
+The last tenth of the images is for validation; of these every tenth is replaced by a mirrored
+and compressed copy of a training image. Each number of images is searched by a process of its
+own, which reads and hashes every image and compares the splits. What is found beside the copies
+is a false alarm among drawn faces, which are all different; photos may have copies of their own.
 """
 
 import argparse
@@ -27,9 +28,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face
+from ensemble.datasets.files import is_image, open_files
 from ensemble.datasets.leaks import find_repeats
 from ensemble.datasets.loading import load_dataset
 from ensemble.datasets.registry import Location
+from ensemble.images.decoding import decode
 from ensemble.images.pipeline import inspect
 
 
@@ -37,6 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the search for leaks between splits.")
     parser.add_argument("--images", default="8000,32000")
     parser.add_argument("--size", type=int, default=48, help="height and width in pixels")
+    parser.add_argument("--data", help="images to take in random order; none: drawn faces")
     parser.add_argument("--share", type=float, default=0.1, help="of the images in validation")
     parser.add_argument("--search", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -44,14 +48,18 @@ def main() -> None:
         print(json.dumps(search(args.search, args.size)))
         return
     print(describe_machine())
-    print("images  reading, s  comparing, s  images/s  peak MB  planted  found  false")
+    print("images  reading, s  comparing, s  images/s  peak MB  planted  found  others")
     seconds = []
     counts = [int(count) for count in args.images.split(",")]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with ProcessPoolExecutor() as pool:
-            draw = partial(save_face, folder / "faces", args.size)
-            list(pool.map(draw, range(max(counts)), chunksize=256))
+        (folder / "faces").mkdir()
+        if args.data:
+            copy_images(folder / "faces", args.data.split(","), args.size, max(counts))
+        else:
+            with ProcessPoolExecutor() as pool:
+                draw = partial(save_face, folder / "faces", args.size)
+                list(pool.map(draw, range(max(counts)), chunksize=256))
         for count in counts:
             planted = arrange(folder, count, round(args.share * count))
             found, peak = measure(folder / str(count), args.size)
@@ -60,7 +68,7 @@ def main() -> None:
             print(
                 f"{count:6}  {found['reading']:10.1f}  {found['comparing']:12.1f}  "
                 f"{count / seconds[-1]:8.0f}  {peak / 1e6:7.0f}  {len(planted):7}  {right:5}  "
-                f"{len(found['pairs']) - right:5}"
+                f"{len(found['pairs']) - right:6}"
             )
     growth = counts[-1] / counts[0], seconds[-1] / seconds[0]
     print("{:.1f} times the images: {:.1f} times as long".format(*growth))
@@ -68,10 +76,21 @@ def main() -> None:
 
 def save_face(folder: Path, size: int, number: int) -> None:
     """Saves a drawn face."""
-    folder.mkdir(exist_ok=True)
     pixels = draw_face(EXPRESSIONS[number % 8], np.random.default_rng([11, number]))
     face = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
     face.save(folder / f"{number}.png", compress_level=1)
+
+
+def copy_images(folder: Path, roots: list[str], size: int, count: int) -> None:
+    """Saves images of a data set by number, in random order."""
+    files = open_files([Path(root) for root in roots])
+    names = [name for name in files.names() if is_image(name)]
+    if len(names) < count:
+        raise SystemExit(f"there are {len(names)} images, and {count} are wanted")
+    order = np.random.default_rng(11).permutation(len(names))
+    for number, place in enumerate(order[:count]):
+        pixels = decode(files.read(names[place]), size)
+        Image.fromarray(pixels).save(folder / f"{number}.png", compress_level=1)
 
 
 def arrange(folder: Path, count: int, held_out: int) -> list[tuple[str, str]]:
