@@ -4,7 +4,7 @@ Mean figures hide whom a model fails (Buolamwini and Gebru, Gender Shades, FAT* 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,6 +123,27 @@ def measure_groups(
         ungrouped,
         _gap({group.name: group.accuracy for group in large}, accuracy),
         _gap({group.name: group.macro_f1 for group in large}, macro_f1),
+    )
+
+
+def describe_gaps(report: GroupReport, escape: Callable[[str], str] = str) -> str:
+    """Returns the largest gaps in a few sentences.
+
+    Args:
+        report: Figures of all groups.
+        escape: Makes a group's name fit for where the sentences go.
+    """
+    accuracy, macro_f1 = report.accuracy_gap, report.macro_f1_gap
+    if accuracy is None or macro_f1 is None:
+        return f"No gap is told, as fewer than two groups have {FEW_IMAGES} images."
+    ends = [f"{escape(gap.best)} over {escape(gap.worst)}" for gap in (accuracy, macro_f1)]
+    points, f1 = accuracy.difference, macro_f1.difference
+    return (
+        f"The largest gap in accuracy between groups of {FEW_IMAGES} images or more is "
+        f"{100 * points.value:.1f} points [{100 * points.interval.low:.1f}, "
+        f"{100 * points.interval.high:.1f}], {ends[0]}; in macro-F1 {f1.value:.3f} "
+        f"[{f1.interval.low:.3f}, {f1.interval.high:.3f}], {ends[1]}. Two groups picked for their "
+        "distance look further apart than they are, the more so the more groups there are."
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ensemble.datasets.registry import Problem
 from ensemble.evaluation.calibration import FITTED_ON, Calibration, measure_calibration
-from ensemble.evaluation.groups import FEW_IMAGES, Gap, GroupReport
+from ensemble.evaluation.groups import FEW_IMAGES, GroupReport, describe_gaps
 from ensemble.evaluation.intervals import (
     LEVEL,
     NO_GAIN,
@@ -348,26 +348,8 @@ def _group_section(report: GroupReport | None) -> str:
         text += f" Shown are the {_GROUPS} groups of lowest accuracy of {len(report.groups):,}."
     if report.ungrouped:
         text += f" {_plural(report.ungrouped, 'image')} of no known group are left out here."
-    lines = [f"## Groups\n\n{text}", _table(header, rows), _tell_gaps(report)]
+    lines = [f"## Groups\n\n{text}", _table(header, rows), describe_gaps(report, _escape)]
     return "\n\n".join(lines)
-
-
-def _tell_gaps(report: GroupReport) -> str:
-    accuracy, macro_f1 = report.accuracy_gap, report.macro_f1_gap
-    if accuracy is None or macro_f1 is None:
-        return f"No gap is told, as fewer than two groups have {FEW_IMAGES} images."
-    low, high = 100 * accuracy.difference.interval.low, 100 * accuracy.difference.interval.high
-    return (
-        f"The largest gap in accuracy between groups of {FEW_IMAGES} images or more is "
-        f"{100 * accuracy.difference.value:.1f} points [{low:.1f}, {high:.1f}], {_ends(accuracy)}; "
-        f"in macro-F1 {macro_f1.difference.value:.3f} {_shares(macro_f1.difference.interval)}, "
-        f"{_ends(macro_f1)}. Two groups picked for their distance look further apart than they "
-        "are, the more so the more groups there are."
-    )
-
-
-def _ends(gap: Gap) -> str:
-    return f"{_escape(gap.best)} over {_escape(gap.worst)}"
 
 
 def _confusion_section(metrics: Metrics, classes: Sequence[str]) -> str:

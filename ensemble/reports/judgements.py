@@ -1,8 +1,9 @@
 """A report's figures on a page: headline, classes, confusion, calibration, groups."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ensemble.evaluation.calibration import FITTED_ON, Calibration
+from ensemble.evaluation.groups import GroupReport, describe_gaps
 from ensemble.evaluation.intervals import Interval
 from ensemble.evaluation.metrics import Metrics, Scores
 from ensemble.reports.charts import draw_interval, draw_reliability
@@ -16,7 +17,7 @@ from ensemble.reports.elements import (
     table,
     warning,
 )
-from ensemble.reports.reading import Group, Judgement
+from ensemble.reports.reading import Judgement
 
 
 def describe_figures(judgement: Judgement) -> Node:
@@ -164,20 +165,18 @@ def _calibration(calibration: Calibration) -> Node:
     ]
 
 
-def _groups(groups: Sequence[Group]) -> Node:
-    rows: list[list[Node]] = [["Group", "", "Accuracy", "95 %", "Macro-F1", "95 %", "Images"]]
-    for group in groups:
+def _groups(report: GroupReport) -> Node:
+    rows: list[list[Node]] = [[report.column, "", "Accuracy", "95 %", "Macro-F1", "95 %", "Images"]]
+    for group in report.groups:
         first, second = group.accuracy_interval, group.macro_f1_interval
         row: list[Node] = [
             group.name,
-            draw_interval(group.accuracy, first.low, first.high) if first else None,
+            draw_interval(group.accuracy, first.low, first.high),
             f"{group.accuracy:.2%}",
-            percents(first) if first else "",
+            percents(first),
         ]
-        row += [f"{group.macro_f1:.3f}", shares(second) if second else "", f"{group.images:,}"]
-        rows.append(row)
-    best = max(groups, key=lambda group: group.accuracy)
-    worst = min(groups, key=lambda group: group.accuracy)
-    gap = 100 * (best.accuracy - worst.accuracy)
-    note = f"Largest gap in accuracy: {gap:.1f} points, between {best.name} and {worst.name}."
-    return [table(rows, "Figures by group", class_="charted"), element("p", note)]
+        rows.append([*row, f"{group.macro_f1:.3f}", shares(second), f"{group.images:,}"])
+    return [
+        table(rows, "Figures by group", class_="charted"),
+        element("p", describe_gaps(report)),
+    ]

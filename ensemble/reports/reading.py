@@ -13,22 +13,13 @@ from ensemble.comparison.candidates import Candidate
 from ensemble.comparison.recorded_answers import Answers, read_answers
 from ensemble.datasets.registry import Problem
 from ensemble.evaluation.calibration import Calibration, measure_calibration
-from ensemble.evaluation.intervals import Interval, ScoreIntervals
+from ensemble.evaluation.groups import Gap, GroupReport, GroupScores
+from ensemble.evaluation.intervals import Difference, Interval, ScoreIntervals
 from ensemble.evaluation.metrics import Baseline, ClassScores, Metrics, Scores
 from ensemble.evaluation.report import TrainingSummary
 from ensemble.run import Run
 
-
-@dataclass(frozen=True)
-class Group:
-    """The figures of one group of images, accuracy and macro-F1 with their intervals."""
-
-    name: str
-    images: int
-    accuracy: float
-    macro_f1: float
-    accuracy_interval: Interval | None
-    macro_f1_interval: Interval | None
+_INTERVALS = ("accuracy_interval", "macro_f1_interval")  # of a group
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +37,7 @@ class Judgement:
         facts: Lines about data and model.
         problems: Images that were left out, and why.
         calibration: Of the probabilities.
-        groups: Figures by group; empty without groups.
+        groups: Figures by group; None without groups.
         answers: To each image.
     """
 
@@ -60,7 +51,7 @@ class Judgement:
     facts: Mapping[str, str]
     problems: Sequence[Problem]
     calibration: Calibration
-    groups: Sequence[Group]
+    groups: GroupReport | None
     answers: Answers
 
     def worst(self, count: int) -> list[int]:
@@ -165,7 +156,7 @@ def _read_judgement(folder: Path) -> Judgement:
             content["facts"],
             [Problem(**problem) for problem in content["problems"]],
             _calibration(content["calibration"], answers),
-            [_group(group) for group in content.get("groups") or ()],
+            _groups(content["groups"]) if content["groups"] else None,
             answers,
         )
         if answers.classes != tuple(judgement.classes):
@@ -208,14 +199,21 @@ def _calibration(content: dict[str, Any], answers: Answers) -> Calibration:
     )
 
 
-def _group(content: dict[str, Any]) -> Group:
-    intervals = content.get("intervals") or {}
-    accuracy, macro_f1 = intervals.get("accuracy"), intervals.get("macro_f1")
-    return Group(
-        str(content["group"]),
-        int(content["images"]),
-        float(content["accuracy"]),
-        float(content["macro_f1"]),
-        Interval(**accuracy) if accuracy else None,
-        Interval(**macro_f1) if macro_f1 else None,
+def _groups(content: dict[str, Any]) -> GroupReport:
+    scores = [
+        GroupScores(**{**group, **{name: Interval(**group[name]) for name in _INTERVALS}})
+        for group in content["groups"]
+    ]
+    gaps = {name: _gap(content[name]) for name in ("accuracy_gap", "macro_f1_gap")}
+    return GroupReport(**{**content, "groups": tuple(scores), **gaps})
+
+
+def _gap(content: dict[str, Any] | None) -> Gap | None:
+    if content is None:
+        return None
+    difference = content["difference"]
+    return Gap(
+        content["best"],
+        content["worst"],
+        Difference(difference["value"], Interval(**difference["interval"])),
     )

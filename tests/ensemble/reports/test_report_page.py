@@ -1,7 +1,7 @@
 """Laws of the page: it tells what the run's files tell, needs nothing, and obeys no name."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from configs.files import write_config
 from configs.schema import ExperimentConfig
 from ensemble.datasets.registry import Problem
 from ensemble.evaluation.card import write_card
+from ensemble.evaluation.groups import measure_groups
 from ensemble.evaluation.metrics import measure
 from ensemble.evaluation.report import Report, TrainingSummary
 from ensemble.report import main
@@ -25,17 +26,14 @@ CLASSES = ["happy & glad", HOSTILE, '"><img src=//x onerror=y>']
 IMAGES = 90
 LABELS = np.arange(IMAGES) % 3
 VOID = {"meta", "link", "img"}
-ENDS = {"low": 0.4, "high": 0.6}
-GROUPS = [
-    {"group": name, "images": 45, "accuracy": accuracy, "macro_f1": 0.5,
-     "intervals": {"accuracy": ENDS, "macro_f1": ENDS}}
-    for name, accuracy in (("<b>old</b>", 0.5), ("young", 0.75))
-]  # fmt: skip
+MEMBERS = ["<b>old</b>", "young"] * (IMAGES // 2)
 
 WriteRun = Callable[..., Path]
 
 
-def judge(correct: int, prefix: str = "", temperature: float = 1.0) -> Report:
+def judge(
+    correct: int, prefix: str = "", temperature: float = 1.0, members: Sequence[str] = ()
+) -> Report:
     """Returns a report on answers of which the first ones are right."""
     predicted = np.where(np.arange(IMAGES) < correct, LABELS, (LABELS + 1) % 3)
     probabilities = np.full((IMAGES, 3), 0.1)
@@ -52,6 +50,7 @@ def judge(correct: int, prefix: str = "", temperature: float = 1.0) -> Report:
         training=TrainingSummary(3, 2, "val_accuracy"),
         facts={"Data": f"faces {HOSTILE}"},
         problems=[Problem(f"{HOSTILE}.png", "not an image")],
+        groups=measure_groups("age", members, LABELS, predicted, 3) if members else None,
     )
 
 
@@ -77,12 +76,13 @@ def write_run(tmp_path: Path) -> WriteRun:
         prefix: str = "",
         branch: str = "vgg16",
         temperature: float = 1.0,
+        members: Sequence[str] = (),
         **more: Any,
     ) -> Path:
         run = Run(tmp_path / "runs" / name)
         values = {"data": {"root": [colours], "image_size": 32}, "model": {"branches": [branch]}}
         config = ExperimentConfig.model_validate(values)
-        report = judge(correct, prefix, temperature)
+        report = judge(correct, prefix, temperature, members)
         run.write("config.yaml", write_config(config.model_dump(mode="json", exclude_none=True)))
         keep(run, report, **more)
         header = ["epoch", "phase", "accuracy", "val_accuracy", "loss", "val_loss"]
@@ -161,7 +161,7 @@ def test_the_page_tells_what_the_files_tell(write_run):
 
 
 def test_a_name_from_the_data_is_shown_and_not_obeyed(write_run):
-    page = open_page(write_run("mine", groups=GROUPS))
+    page = open_page(write_run("mine", members=MEMBERS))
 
     assert "script" not in page.tags
     assert "b" not in page.tags
@@ -174,10 +174,10 @@ def test_a_name_from_the_data_is_shown_and_not_obeyed(write_run):
 
 def test_groups_are_told_where_there_are_some(write_run):
     plain = open_page(write_run("plain"))
-    full = open_page(write_run("full", groups=GROUPS))
+    full = open_page(write_run("full", members=MEMBERS))
 
     assert "Groups" not in plain.texts
-    assert "25.0 points, between young and <b>old</b>" in full.text
+    assert "0.0 points" in full.text
 
 
 def test_calibration_is_told_before_and_after_the_temperature(write_run):
@@ -277,7 +277,7 @@ def tab(tmp_path: Path) -> Iterator[Tab]:
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_it_opens_in_a_browser_at_every_width_and_fetches_nothing(write_run, tab, tmp_path):
     first, second = (
-        write_run("first", temperature=1.25, groups=GROUPS),
+        write_run("first", temperature=1.25, members=MEMBERS),
         write_run("second", 80, branch="densenet121"),
     )
     path = tmp_path / "page.html"
