@@ -11,9 +11,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from branches.checksums import file_checksum
 from configs.errors import ConfigError, DataError, RunError
+from configs.schema import FaceConfig
 from ensemble import export
 from ensemble.exports import conversion, exporting
 from ensemble.exports.conversion import convert
@@ -21,6 +23,9 @@ from ensemble.exports.exporting import TOLERANCE, compare, export_model, fixture
 from ensemble.exports.runtimes import RUNTIMES, load_exported
 from ensemble.fusion import refresh_scales
 from ensemble.model import MultiBranchModel, build_model
+from ensemble.predict import main as predict
+from ensemble.prediction.face_search import FaceSearch
+from ensemble.prediction.predictor import Predictor
 from ensemble.run import Run
 from ensemble.training.precision import in_precision
 
@@ -47,6 +52,7 @@ def format(request):
 @pytest.fixture
 def ensemble(tiny):
     """Two branches on grids of 3 x 3, and nothing after them that is an identity."""
+    keras.utils.set_random_seed(3)
     built = build_model(
         [tiny, f"{tiny}:b"],
         classes=CLASSES,
@@ -215,6 +221,45 @@ sys.exit(" ".join({{"keras", "tensorflow", "jax", "torch"}} & set(sys.modules)) 
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, atol=1e-6)
 
 
+def test_photos_are_predicted_from_an_export_without_keras(exported, ensemble, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(some_images(1)[0].astype("uint8")).save(photo)
+    words = [str(exported), str(photo), "--faces", "none", "--format", "json"]
+    code = f"""
+import sys
+from ensemble.predict import main
+code = main({words!r})
+sys.exit(" ".join({{"keras", "tensorflow", "jax", "torch"}} & set(sys.modules)) or code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    (answer,) = Predictor(ensemble, search=FaceSearch()).predict(photo)
+    (found,) = json.loads(done.stdout)["predictions"]
+    assert found["label"] == answer.label
+    assert found["probabilities"] == pytest.approx(answer.probabilities, abs=1e-6)
+
+
+def test_an_export_searches_faces_as_its_run_was_trained(run, exported, ensemble, tmp_path):
+    faces = FaceConfig(detector="haar", margin=0.3, no_face="whole")
+    folder = export_model(ensemble, "onnx", tmp_path / "faces", faces=faces).folder
+
+    search = Predictor(folder).search
+
+    assert (search.margin, search.no_face) == (0.3, "whole")
+    assert search.detector is not None
+    assert not search.accepts_crops
+
+
+def test_an_export_cannot_be_explained(exported, tmp_path, capsys):
+    words = [str(exported), "photo.png", "--explain", "--output", str(tmp_path / "out")]
+
+    assert predict(words) == 2
+    assert "--explain needs the run" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="cannot be explained"):
+        Predictor(exported, search=FaceSearch()).explain(some_images(1)[0])
+
+
 def test_the_command_exports_a_run_and_tells_the_difference(format, run, ensemble, capsys):
     code = export.main([str(run.folder), "--format", format, "--verify"])
 
@@ -228,13 +273,13 @@ def test_the_command_exports_a_run_and_tells_the_difference(format, run, ensembl
 
 
 def test_images_to_verify_on_are_noise_and_faces_and_always_the_same():
-    images = fixture_images(24, 24)
+    images = fixture_images(24)
 
     assert images.shape == (32, 24, 24, 3)
     assert images.min() >= 0
     assert images.max() <= 255
     assert len({image.tobytes() for image in images}) == 32
-    np.testing.assert_array_equal(images, fixture_images(24, 24))
+    np.testing.assert_array_equal(images, fixture_images(24))
 
 
 def shifted(exported, shift):
