@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from machine import describe_machine
+from machine import describe_machine, resident
 
 from configs.schema import ExperimentConfig
 from ensemble.cli import load_backend
@@ -169,12 +169,6 @@ def time_ours(
 
         fine_tune(build(config), train, validation, config, keep=keep, trackers=[watch])
     return watch.seconds
-
-
-def resident() -> float:
-    """Returns the MB that this process holds; Linux only."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 2**20
 
 
 if __name__ == "__main__":

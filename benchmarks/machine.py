@@ -10,6 +10,12 @@ def describe_machine() -> str:
     return f"{_processor()}, {os.cpu_count()} cores, {platform.platform()}"
 
 
+def resident(process: int | str = "self") -> float:
+    """Returns the memory that a process holds, in MB, as Linux tells it."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1000
+
+
 def _processor() -> str:
     """Returns the processor's name, as Linux tells it, or else the platform's word for it."""
     try:

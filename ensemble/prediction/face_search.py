@@ -44,8 +44,11 @@ class FaceSearch:
         """Returns the faces of an image; see `crop_faces`, which does it.
 
         An image that is taken whole although no face was found in it has that as its reason.
+        Without a detector every image is whole, and is not even decoded.
         """
-        photos = _Photos(self.detector) if self.detector and self.accepts_crops else None
+        if self.detector is None:
+            return FaceResult("whole")
+        photos = _Photos(self.detector) if self.accepts_crops else None
         result = crop_faces(
             source,
             photos or self.detector,
@@ -54,7 +57,7 @@ class FaceSearch:
             no_face="whole" if self.accepts_crops else self.no_face,
             several=self.several,
         )
-        if result.status == "whole" and self.detector and not (photos and photos.seen):
+        if result.status == "whole" and not (photos and photos.seen):
             return replace(result, reason=_NO_FACE)
         return result
 

@@ -180,7 +180,7 @@ def trained(make_config) -> FitResult:
 def test_whole_images_are_answered_as_in_the_evaluation(trained):
     config = trained.run.config
     split = inspect(read_dataset(config.data, config.seed).validation, SIZE).readable
-    expected = predict_split(trained.model, split)
+    expected = predict_split(trained.ensemble, split)
     predictor = Predictor(trained.run.folder, search=choose_search("none"))
 
     answers = [
