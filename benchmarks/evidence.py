@@ -33,8 +33,9 @@ from ensemble.datasets.loading import Split, load_labelled  # noqa: E402
 from ensemble.datasets.registry import Location  # noqa: E402
 from ensemble.evaluation.card import write_card  # noqa: E402
 from ensemble.evaluation.evaluating import judge, write_report  # noqa: E402
-from ensemble.evaluation.plots import plot_curves, png  # noqa: E402
 from ensemble.evaluation.report import Report, TrainingSummary  # noqa: E402
+from ensemble.plots.curves import plot_curves  # noqa: E402
+from ensemble.plots.figures import png  # noqa: E402
 from ensemble.reports.page import write_page  # noqa: E402
 from ensemble.reports.reading import read_record  # noqa: E402
 from ensemble.run import Run  # noqa: E402

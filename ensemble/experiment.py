@@ -21,10 +21,12 @@ from ensemble.environment import describe_environment
 from ensemble.evaluation.calibration import calibrate
 from ensemble.evaluation.card import write_card
 from ensemble.evaluation.evaluating import judge, write_report
-from ensemble.evaluation.plots import MOST_IMAGES, plot_contact_sheet, plot_curves, png
 from ensemble.evaluation.report import Report
 from ensemble.images.pipeline import read_image
 from ensemble.model import MultiBranchModel, compose, feature_shapes
+from ensemble.plots.curves import plot_curves
+from ensemble.plots.figures import png
+from ensemble.plots.pictures import MOST_IMAGES, plot_contact_sheet
 from ensemble.preparation import (
     Images,
     build_frozen,

@@ -20,7 +20,9 @@ from ensemble.comparison.verdicts import (
     gains_of_fusion,
     spread_over_seeds,
 )
-from ensemble.evaluation.plots import plot_histories, plot_tradeoff, png
+from ensemble.plots.curves import plot_histories
+from ensemble.plots.figures import png
+from ensemble.plots.tradeoff import plot_tradeoff
 from ensemble.run import Run
 
 _COLUMNS = (

@@ -12,15 +12,17 @@ from configs.schema import DataConfig
 from ensemble.datasets.loading import Dataset, Labelled, Split, load_labelled
 from ensemble.datasets.manifest import read_column
 from ensemble.datasets.registry import Location, Problem
-from ensemble.evaluation.calibration_plots import plot_reliability, plot_risk_coverage
 from ensemble.evaluation.groups import GroupReport, measure_groups
 from ensemble.evaluation.metrics import measure
-from ensemble.evaluation.plots import MOST_ERRORS, plot_confusion, plot_errors, png
 from ensemble.evaluation.report import Report, TrainingSummary
 from ensemble.evaluation.shared_classes import describe_restriction, restrict
 from ensemble.faces.store import face_images
 from ensemble.images.pipeline import inspect, read_image, stream
 from ensemble.model import MultiBranchModel
+from ensemble.plots.calibration import plot_reliability, plot_risk_coverage
+from ensemble.plots.confusion import plot_confusion
+from ensemble.plots.figures import png
+from ensemble.plots.pictures import MOST_ERRORS, plot_errors
 from ensemble.preparation import read_dataset
 from ensemble.progress import progress_bar
 from ensemble.run import Run

@@ -21,7 +21,8 @@ def draw_sheet(output: Path, photos: Sequence[Photo]) -> bytes:
         output: Folder of the set.
         photos: Those with faces in it.
     """
-    from ensemble.evaluation.plots import plot_contact_sheet, png
+    from ensemble.plots.figures import png
+    from ensemble.plots.pictures import plot_contact_sheet
 
     by_label: dict[str, list[str]] = {}
     for photo in sorted(photos, key=lambda photo: fold(photo.label)):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from ensemble.evaluation.plots import MOST_ERRORS
+from ensemble.plots.pictures import MOST_ERRORS
 from ensemble.reports.charts import draw_epochs
 from ensemble.reports.elements import Node, element, folded
 from ensemble.reports.judgements import describe_details, describe_figures

@@ -1,4 +1,4 @@
-"""Pictures of how far probabilities can be taken at their word, in the style of `plots`."""
+"""Pictures of how far probabilities can be taken at their word."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter
 
 from ensemble.evaluation.calibration import Bin, Calibration, calibration_error
-from ensemble.evaluation.plots import (
+from ensemble.plots.figures import (
     BLUE,
     FAINT,
     HEADING,

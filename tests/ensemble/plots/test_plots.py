@@ -15,18 +15,13 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from ensemble.evaluation import plots
 from ensemble.evaluation.calibration import Calibration, measure_calibration
-from ensemble.evaluation.calibration_plots import plot_reliability, plot_risk_coverage
-from ensemble.evaluation.plots import (
-    plot_confusion,
-    plot_contact_sheet,
-    plot_curves,
-    plot_errors,
-    plot_histories,
-    plot_tradeoff,
-    png,
-)
+from ensemble.plots.calibration import plot_reliability, plot_risk_coverage
+from ensemble.plots.confusion import plot_confusion
+from ensemble.plots.curves import plot_curves, plot_histories
+from ensemble.plots.figures import png
+from ensemble.plots.pictures import MOST_ERRORS, MOST_IMAGES, plot_contact_sheet, plot_errors
+from ensemble.plots.tradeoff import plot_tradeoff
 
 EMOTIONS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
 LONG = [f"a name that is much too long for a cell {index}" for index in range(20)]
@@ -270,7 +265,7 @@ def test_wide_captions_break_before_the_arrow():
 def test_no_more_than_24_errors_are_drawn():
     (sheet,) = make_errors(40, ["happy", "sad"]).axes
 
-    assert len(sheet.images) == len(sheet.texts) == plots.MOST_ERRORS == 24
+    assert len(sheet.images) == len(sheet.texts) == MOST_ERRORS == 24
 
 
 def test_no_mistakes_are_told():
@@ -329,7 +324,7 @@ def test_contact_sheet_has_a_row_for_each_class():
 
     assert texts_of(figure) == {"demo faces", "happy", "sad", "rare"}
     tops = [shown.get_extent()[3] for shown in sheet.images]
-    assert [len(list(row)) for _, row in itertools.groupby(tops)] == [plots.MOST_IMAGES, 3]
+    assert [len(list(row)) for _, row in itertools.groupby(tops)] == [MOST_IMAGES, 3]
 
 
 def test_threads_draw_what_one_thread_draws():
@@ -343,7 +338,8 @@ def test_threads_draw_what_one_thread_draws():
 
 def test_pyplot_is_never_imported():
     program = (
-        "import sys; from ensemble.evaluation.plots import *; png(plot_curves({'loss': [1.0]})); "
+        "import sys; from ensemble.plots.curves import plot_curves; "
+        "from ensemble.plots.figures import png; png(plot_curves({'loss': [1.0]})); "
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

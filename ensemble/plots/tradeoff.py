@@ -1,0 +1,103 @@
+"""A picture of how good models are against what they cost."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from ensemble.plots.figures import (
+    COLOURS,
+    HEADING,
+    LINE,
+    LONGEST_SETTING,
+    MARGIN,
+    add_panel,
+    keep_apart,
+    lettering,
+    set_rules,
+    shorten,
+    start_figure,
+    text_width,
+)
+
+
+def plot_tradeoff(
+    names: Sequence[str],
+    groups: Sequence[int],
+    scores: Mapping[str, Sequence[tuple[float, float, float]]],
+    costs: Mapping[str, Sequence[float]],
+    title: str = "",
+) -> Figure:
+    """Draws how good models are against what they cost, each with its interval.
+
+    Args:
+        names: Of the models; a number stands for each in the panels.
+        groups: The number of branches of each, which has a colour.
+        scores: Heading such as "Accuracy" to value, lower and upper end, each in 0..1; a row
+            of panels each.
+        costs: Heading such as "Parameters (millions)" to values above 0, on a logarithmic
+            scale; a column of panels each.
+        title: What was judged on what.
+    """
+    width, height, left, top, apart = 3.2, 2.6, 0.7, 0.95, 0.75  # inches
+    shown = (shorten(name, LONGEST_SETTING) for name in names)
+    entries = [f"{number}  {name}" for number, name in enumerate(shown, start=1)]
+    aside = max(text_width(entries), 1.2) + 0.35
+    rows = len(scores) * (height + apart) - apart
+    rows = max(rows, (LINE + 0.03) * (len(entries) + len(set(groups)) + 1))
+    figure = start_figure(len(costs) * (left + width) + aside + MARGIN, top + rows + 0.65, title)
+    for row, (score, values) in enumerate(scores.items()):
+        for column, (cost, amounts) in enumerate(costs.items()):
+            place = left + column * (left + width), top + row * (height + apart)
+            axes = add_panel(figure, *place, width, height)
+            _draw_points(axes, amounts, values, groups)
+            axes.set_title(score, loc="left", **lettering(HEADING))
+            axes.set_xlabel(cost, **lettering())
+    x, y = len(costs) * (left + width) + 0.2, top
+    full_width, full_height = figure.get_size_inches()
+    for group in sorted(set(groups)):
+        colour = COLOURS[(group - 1) % len(COLOURS)]
+        text = f"{group} branch" if group == 1 else f"{group} branches"
+        style = lettering() | {"color": colour, "fontweight": "bold"}
+        figure.text(x / full_width, 1 - y / full_height, text, va="top", **style)
+        y += LINE + 0.03
+    for entry, group in zip(entries, groups, strict=True):
+        y += LINE + 0.03
+        style = lettering() | {"color": COLOURS[(group - 1) % len(COLOURS)]}
+        figure.text(x / full_width, 1 - y / full_height, entry, va="top", parse_math=False, **style)
+    return figure
+
+
+def _draw_points(
+    axes: Axes,
+    amounts: Sequence[float],
+    values: Sequence[tuple[float, float, float]],
+    groups: Sequence[int],
+) -> None:
+    for turn, index in enumerate(np.argsort(amounts, kind="stable")):
+        amount, (value, low, high) = amounts[index], values[index]
+        colour = COLOURS[(groups[index] - 1) % len(COLOURS)]
+        axes.plot([amount, amount], [low, high], color=colour, lw=1.1, alpha=0.55)
+        axes.plot(amount, value, "o", color=colour, markersize=4.5, markeredgecolor="white")
+        above = turn % 2 == 0  # at the other end in turns, as neighbours would cover each other
+        axes.annotate(
+            str(index + 1),
+            (amount, high if above else low),
+            (0, 2 if above else -2),
+            textcoords="offset points",
+            ha="center",
+            va="bottom" if above else "top",
+            **lettering(7, colour),
+        )
+    axes.margins(y=0.08)
+    axes.set_xscale("log")
+    axes.set_xlim(0.8 * min(amounts), 1.25 * max(amounts))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter("{x:.2f}")
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
+    axes.set_ylim(*keep_apart(*axes.get_ylim(), 0.07))
+    set_rules(axes, "both")
