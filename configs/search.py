@@ -136,6 +136,12 @@ class SearchConfig(Settings):
     factor: int = Field(
         3, ge=2, description="hyperband's: one in so many goes on with so many times the epochs"
     )
+    seeds: int = Field(
+        1,
+        ge=1,
+        description="with how many seeds each setting of a grid is tried, for mean and deviation",
+        **flag("seeds"),
+    )
     workers: int | None = Field(
         None,
         ge=1,
@@ -149,8 +155,27 @@ class SearchConfig(Settings):
         json_schema_extra={"metavar": "YAML"},
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> "SearchConfig":
+        if self.seeds > 1 and self.tuner != "grid":
+            raise ValueError(
+                f"{self.seeds} seeds need the tuner grid, which tries each setting with every "
+                f"seed. Received: {self.tuner}"
+            )
+        if self.seeds > 1 and "seed" in self.spaces:
+            raise ValueError("seed is in search.spaces already; leave out search.seeds")
+        return self
+
 
 class SearchExperiment(ExperimentConfig):
     """An experiment some of whose leaves vary; its seed is the tuner's too."""
 
     search: SearchConfig = SearchConfig()
+
+    @property
+    def spaces(self) -> dict[str, Space]:
+        """All leaves that vary, the seed among them where several are asked for."""
+        if self.search.seeds == 1:
+            return self.search.spaces
+        seeds = list(range(self.seed, self.seed + self.search.seeds))
+        return {**self.search.spaces, "seed": Space(kind="choice", values=seeds)}

@@ -92,7 +92,7 @@ class _Screen:
 
     def __init__(self, config: SearchExperiment) -> None:
         self._objective = config.search.objective
-        self._paths = list(config.search.spaces)
+        self._paths = list(config.spaces)
         self._live = sys.stderr.isatty()
         self._lines = 0
         self._told = -1

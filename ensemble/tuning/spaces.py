@@ -73,7 +73,7 @@ class SearchSpace:
         self.config = config
         self.dimensions = [
             Dimension(path, space, None if (values := space.candidates()) is None else (*values,))
-            for path, space in config.search.spaces.items()
+            for path, space in config.spaces.items()
         ]
         mistakes = list(self._mistakes())
         if mistakes:

@@ -80,3 +80,26 @@ def test_a_leaf_is_put_at_its_place():
     put_leaf(values, ["seed"], 3)
 
     assert values == {"model": {"head": {"name": "linear", "bias": False}}, "seed": 3}
+
+
+def test_several_seeds_are_a_space_of_their_own():
+    settings = {"seed": 7, "search": {"tuner": "grid", "spaces": {"training.epochs": [1, 2]}}}
+    alone = SearchExperiment.model_validate(settings)
+    settings["search"]["seeds"] = 3
+    several = SearchExperiment.model_validate(settings)
+
+    assert list(alone.spaces) == ["training.epochs"]
+    assert several.spaces["seed"].candidates() == [7, 8, 9]
+    assert several.spaces["training.epochs"] == alone.spaces["training.epochs"]
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ({"tuner": "random", "seeds": 2}, "need the tuner grid"),
+        ({"tuner": "grid", "seeds": 2, "spaces": {"seed": [1, 2]}}, "leave out search.seeds"),
+    ],
+)
+def test_seeds_that_would_not_be_tried_evenly_are_refused(search, told):
+    with pytest.raises(ValidationError, match=told):
+        SearchExperiment.model_validate({"search": search})
