@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JAX := jax>=0.6
 TORCH := torch==2.13.0
 
-.PHONY: train test test-jax test-torch check clean
+.PHONY: train test test-jax test-torch check docs clean
 
 train: $(BIN)/ensemble
 	$(BIN)/python -m ensemble.train --branches vgg16,densenet121
@@ -25,6 +25,10 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/docs
+	$(BIN)/python -m tools.settings_page docs/reference/settings.md
+	$(BIN)/zensical build --strict --clean
+
 $(BIN)/ensemble: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -33,6 +37,10 @@ $(BIN)/ensemble: pyproject.toml
 
 $(VENV)/dev: $(BIN)/ensemble
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+$(VENV)/docs: $(BIN)/ensemble
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 $(VENV)-jax/ready: PACKAGE := $(JAX)
@@ -46,4 +54,4 @@ $(VENV)-jax/ready $(VENV)-torch/ready: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-jax $(VENV)-torch build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-jax $(VENV)-torch build dist site docs/reference/settings.md *.egg-info
