@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,10 +134,13 @@ def server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble import serve
 
     listen = serve._listen
-    monkeypatch.setattr(serve, "_listen", lambda host, port: listen(host, 0))
-    monkeypatch.setattr(
-        uvicorn.Server, "run", lambda self, sockets: [each.close() for each in sockets]
-    )
+    monkeypatch.setattr(serve, "_listen", lambda host, _: listen(host, 0))
+
+    def run(_: object, sockets: list[socket.socket]) -> None:
+        for each in sockets:
+            each.close()
+
+    monkeypatch.setattr(uvicorn.Server, "run", run)
 
 
 def run_page(page: str) -> None:
@@ -213,7 +217,8 @@ def test_a_command_that_does_not_run_is_understood(page, command, capsys):
     assert stopped.value.code == 0
     shown = capsys.readouterr().out
     if not reads_settings:
-        assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[\w.-]+", shown))
+        known = set(re.findall(r"--[\w.-]+", shown))
+        assert {word for word in words if word.startswith("--")} <= known
 
 
 def test_every_make_target_named_exists():

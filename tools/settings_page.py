@@ -60,8 +60,8 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting has a place in a YAML file, by its dotted name, and a flag of that name or a "
-        "shorter one. Flags win over `--config`, which wins over the defaults; `--print-config` "
+        "Every setting has a place in a YAML file, by its dotted name, and a flag of that name or "
+        "a shorter one. Flags win over `--config`, which wins over the defaults; `--print-config` "
         "prints what comes out of it.",
     ]
     for title, schema in PAGES.items():
