@@ -242,7 +242,11 @@ def test_the_page_of_settings_holds_every_leaf():
     assert {*leaf_paths(SearchExperiment), *leaf_paths(FaceSetConfig)} <= set(named)
     assert named["training.learning_rate"][1:] == ["`0.001`", "Adam's step", "`--learning-rate` |"]
     assert named["model.head"][1] == "`dense`"
-    assert named["data.faces.align"][3] == "`--data.faces.align` |"
+    assert named["data.faces.align"][1:] == [
+        "`false`",
+        "turn faces until the eyes are level, where the detector tells them",
+        " |",
+    ]
 
 
 def test_the_site_lists_every_page():

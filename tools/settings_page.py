@@ -37,10 +37,11 @@ class Leaf(NamedTuple):
     info: FieldInfo
 
     @property
-    def flag(self) -> str:
-        """Its shortest name on the command line."""
+    def short_flag(self) -> str:
+        """The flag it has beside its dotted path; empty where there is none."""
         extra: Any = self.info.json_schema_extra or {}
-        return f"--{extra.get('flag', self.path)}"
+        name = extra.get("flag", self.path)
+        return "" if name == self.path else f"--{name}"
 
     @property
     def default(self) -> str:
@@ -60,9 +61,9 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting has a place in a YAML file, by its dotted name, and a flag of that name or "
-        "a shorter one. Flags win over `--config`, which wins over the defaults; `--print-config` "
-        "prints what comes out of it.",
+        "Every setting has a place in a YAML file, by its dotted path, and a flag of that path, "
+        "such as `--training.learning_rate`; common ones have a short flag too. Flags win over "
+        "`--config`, which wins over the defaults; `--print-config` prints what comes out of it.",
     ]
     for title, schema in PAGES.items():
         lines += ["", f"## {title}", "", _INTRODUCTIONS[title]]
@@ -95,11 +96,11 @@ def _section(prefix: str, schema: type[BaseModel]) -> list[str]:
     title = f"`{prefix.removesuffix('.')}`" if prefix else "At the top"
     rows = [
         f"| `{leaf.path}` | {_code(leaf.default)} | {_text(leaf.info.description)} "
-        f"| `{leaf.flag}` |"
+        f"| {_code(leaf.short_flag)} |"
         for leaf in leaves(schema, prefix)
     ]
     introduction = inspect.getdoc(schema) or ""
-    table = ["| setting | default | what it is | flag |", "| --- | --- | --- | --- |", *rows]
+    table = ["| setting | default | what it is | short flag |", "| --- | --- | --- | --- |", *rows]
     return ["", f"### {title}", "", introduction, "", *table]
 
 
