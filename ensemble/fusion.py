@@ -16,6 +16,8 @@ from ensemble.training.batches import read_maps
 
 Fusion = Literal["pooled", "grid", "flat"]
 
+_LEAST_DEVIATION = 0.01  # of a channel, as a share of the mean one
+
 
 def reduce_map(feature_map: KerasTensor, fusion: Fusion) -> KerasTensor:
     """Reduces one branch's map to what the fusion needs of it.
@@ -60,6 +62,9 @@ def scale_maps(maps: Mapping[str, KerasTensor]) -> dict[str, KerasTensor]:
 def adapt_scales(classifier: Model, features: Mapping[str, np.ndarray]) -> None:
     """Sets a classifier's standardization to mean 0 and deviation 1 of each channel.
 
+    A channel that hardly moves, by less than a hundredth of the branch's mean deviation,
+    is scaled by that hundredth: another image in which it does move would drown all else.
+
     Args:
         classifier: One built with standardization; else nothing happens.
         features: Branch label to values of shape `(views, images, h, w, c)`.
@@ -68,6 +73,7 @@ def adapt_scales(classifier: Model, features: Mapping[str, np.ndarray]) -> None:
     for label, values in features.items():
         if _scale_name(label) in names:
             mean, deviation = _moments(values)
+            deviation = np.maximum(deviation, _LEAST_DEVIATION * deviation.mean() or 1.0)
             # Two maps with these moments stand for all, which may not fit into memory.
             maps = np.stack([mean - deviation, mean + deviation])
             classifier.get_layer(_scale_name(label)).adapt(maps[:, None, None])

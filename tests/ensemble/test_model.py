@@ -12,7 +12,7 @@ from configs.errors import RunError
 from ensemble.evaluation.calibration import apply_temperature
 from ensemble.fusion import adapt_scales, align_maps
 from ensemble.layers import AreaPooling, ClassProbabilities, overlaps
-from ensemble.model import MultiBranchModel, build_model, feature_shapes
+from ensemble.model import MultiBranchModel, build_classifier, build_model, feature_shapes
 
 pytestmark = pytest.mark.backend
 
@@ -125,6 +125,17 @@ def test_branches_are_concatenated_in_the_order_given(tiny, images):
         fused.predict(features, verbose=0),
         np.concatenate([features["tiny:b"], features["tiny"]], axis=-1),
     )
+
+
+def test_a_channel_that_hardly_moves_in_training_does_not_explode(tiny):
+    classifier = build_classifier({"tiny": (1, 1, 3)}, classes="ab", standardize=True)
+    train = np.random.default_rng(0).normal(size=(1, 50, 1, 1, 3)).astype("float32")
+    train[..., 1], train[..., 2] = 5, 5 + 1e-6 * train[..., 2]
+
+    adapt_scales(classifier, {"tiny": train})
+    scaled = classifier.get_layer("tiny_scale")(train[0] + 1)
+
+    assert 90 < float(keras.ops.max(scaled)) < 400
 
 
 def test_standardized_features_have_mean_0_and_deviation_1(tiny, images):
