@@ -102,8 +102,10 @@ def train_model(
             if model.stop_training:
                 break
             callbacks.on_epoch_begin(epoch)
-            # On PyTorch dropout draws from the generator of the process, which nothing keeps.
-            keras.utils.set_random_seed(seed_of(seed, epoch + 1))
+            if keras.backend.backend() == "torch":
+                # There dropout draws from the generator of the process, which nothing keeps.
+                # TensorFlow would forget its compiled steps over it.
+                keras.utils.set_random_seed(seed_of(seed, epoch + 1))
             blocks = training_blocks(train, config, phase, seed=seed, epoch=epoch + 1)
             with refuse_full_memory(config.batch_size):
                 learnt = _run(learn, model, interrupts.watch(blocks), telling)
