@@ -52,10 +52,15 @@ class MultiBranchModel:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns class probabilities of shape `(batch, num_classes)`, float32.
 
+        The batch is filled up to a power of two, so that few sizes are compiled.
+
         Args:
-            images: Shape `(batch, height, width, 3)`, float32, RGB of 0..255.
+            images: Shape `(batch, height, width, 3)`, float32, RGB of 0..255; at least one.
         """
-        return np.asarray(self.model.predict_on_batch(images))
+        size = 1 << (len(images) - 1).bit_length()
+        filled = np.zeros((size, *images.shape[1:]), np.float32)
+        filled[: len(images)] = images
+        return np.asarray(self.model.predict_on_batch(filled))[: len(images)]
 
     def with_temperature(self, temperature: float) -> "MultiBranchModel":
         """Returns a model that shares all weights and has another temperature.

@@ -196,8 +196,9 @@ class Predictor:
         Args:
             crops: Shape `(faces, size, size, 3)`, uint8, RGB; at least one.
         """
+        images = crops.astype(np.float32)
         answers = [
-            self._classify(crops[start : start + _BATCH]) for start in range(0, len(crops), _BATCH)
+            self.model(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)
         ]
         return np.concatenate(answers)
 
@@ -265,13 +266,6 @@ class Predictor:
             score,
             reason,
         )
-
-    def _classify(self, crops: np.ndarray) -> np.ndarray:
-        """Classifies one batch, filled up to a power of two, so that few sizes are compiled."""
-        size = 1 << (len(crops) - 1).bit_length()
-        images = np.zeros((size, *crops.shape[1:]), np.float32)
-        images[: len(crops)] = crops
-        return self.model(images)[: len(crops)]
 
 
 def _read(source: Source) -> bytes | np.ndarray:

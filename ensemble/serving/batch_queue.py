@@ -11,7 +11,6 @@ import numpy as np
 Result = TypeVar("Result")
 
 BATCH = 32  # faces
-WAIT = 0.005  # seconds that a first request waits for others; far less than a batch takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +22,12 @@ class _Request:
 class BatchQueue:
     """Joins what arrives at about the same time into batches for the model.
 
-    While a batch is computed the next one gathers, so batches grow with the load.
+    While a batch is computed the next one gathers, so batches grow with the load, and
+    none is waited for: the answers of one are sent while the next is computed.
 
     Args:
         classify: Crops of shape `(faces, size, size, 3)` to rows, one for each.
-        batch: Faces after which a batch is no longer waited for.
-        wait: Seconds that a batch is waited for.
+        batch: Faces at which a batch is full.
     """
 
     def __init__(
@@ -36,11 +35,9 @@ class BatchQueue:
         classify: Callable[[np.ndarray], np.ndarray],
         *,
         batch: int = BATCH,
-        wait: float = WAIT,
     ) -> None:
         self._classify = classify
         self._batch = batch
-        self._wait = wait
         self._waiting: asyncio.Queue[_Request] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, "model")
 
@@ -84,13 +81,11 @@ class BatchQueue:
 
     async def _gather(self) -> list[_Request]:
         requests = [await self._waiting.get()]
-        deadline = asyncio.get_running_loop().time() + self._wait
-        while sum(len(request.crops) for request in requests) < self._batch:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    requests.append(await self._waiting.get())
-            except TimeoutError:
-                break
+        while (
+            not self._waiting.empty()
+            and sum(len(request.crops) for request in requests) < self._batch
+        ):
+            requests.append(self._waiting.get_nowait())
         return [request for request in requests if not request.answer.done()] or (
             await self._gather()
         )

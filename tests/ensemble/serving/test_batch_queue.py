@@ -40,7 +40,7 @@ async def serve(queue: BatchQueue, work: Awaitable) -> object:
 
 def test_what_arrives_together_is_one_batch_and_each_gets_its_own():
     model = Model()
-    queue = BatchQueue(model, batch=6, wait=0.2)
+    queue = BatchQueue(model, batch=6)
 
     async def work() -> list[np.ndarray]:
         return await asyncio.gather(
@@ -56,7 +56,7 @@ def test_what_arrives_together_is_one_batch_and_each_gets_its_own():
 
 def test_batches_grow_while_the_model_is_busy():
     model = Model()
-    queue = BatchQueue(model, batch=32, wait=0.001)
+    queue = BatchQueue(model, batch=32)
     model.gate.clear()
 
     async def work() -> list[np.ndarray]:
@@ -74,7 +74,7 @@ def test_batches_grow_while_the_model_is_busy():
 
 
 def test_a_batch_that_fails_ends_no_later_one():
-    queue = BatchQueue(Model(), wait=0.001)
+    queue = BatchQueue(Model())
 
     async def work() -> np.ndarray:
         with pytest.raises(ValueError, match="unlucky"):
@@ -86,7 +86,7 @@ def test_a_batch_that_fails_ends_no_later_one():
 
 def test_who_has_gone_is_not_computed_for():
     model = Model()
-    queue = BatchQueue(model, wait=0.05)
+    queue = BatchQueue(model)
 
     async def work() -> np.ndarray:
         gone = asyncio.create_task(queue.classify(crops(1, 1, 1)))
