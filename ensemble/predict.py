@@ -24,7 +24,8 @@ def _predict(argv: Sequence[str] | None) -> None:
         raise ConfigError("--explain writes heat maps into --output FOLDER, which is missing.")
     if args.every < 1:
         raise ConfigError(f"--every is a number of frames, 1 or more. Received: {args.every}.")
-    if args.explain and is_export(args.run):
+    exported = is_export(args.run)
+    if args.explain and exported:
         raise ConfigError(
             f"--explain needs the run that the export {args.run} was made of, whose branches can "
             "be told apart. Name that run."
@@ -37,7 +38,7 @@ def _predict(argv: Sequence[str] | None) -> None:
         _make_folder(args.output)
     if any(photo.is_video for photo in photos):
         load_video_reader()
-    if not is_export(args.run):
+    if not exported:
         load_backend()
 
     from ensemble.prediction.answers import as_csv, as_json, summarize, table_rows

@@ -151,6 +151,11 @@ def _refuse_unfit(config: TrainingConfig, distribution: Distribution) -> None:
             f"`training.batch_size` must divide by the number of devices, {count}. "
             f"Received: {config.batch_size}. Use {distribution.round_up(config.batch_size)}."
         )
+    if config.jit_compile and keras.backend.backend() == "torch":
+        raise ConfigError(
+            "`training.jit_compile` goes with tensorflow, and jax does it always. Received: true, "
+            "with the backend torch. Leave it out, or set KERAS_BACKEND."
+        )
     if not isinstance(distribution, StrategyDistribution):
         return
     if config.clip_norm is not None:

@@ -1,1 +1,1 @@
-"""A model's answers judged: figures, intervals, tables and pictures."""
+"""A model's answers judged: figures, intervals and reports."""

@@ -1,6 +1,5 @@
 """A model's answers on labelled images, judged and written down."""
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from ensemble.datasets.registry import Location, Problem
 from ensemble.evaluation.groups import GroupReport, measure_groups
 from ensemble.evaluation.metrics import measure
 from ensemble.evaluation.report import Report, TrainingSummary
+from ensemble.evaluation.report_markdown import as_markdown
 from ensemble.evaluation.shared_classes import describe_restriction, restrict
 from ensemble.faces.store import face_images
 from ensemble.images.pipeline import inspect, read_image, stream
@@ -229,7 +229,7 @@ def write_report(
     run.write(f"{folder}/confusion.csv", report.confusion_csv())
     run.write(f"{folder}/predictions.csv", report.predictions_csv())
     run.write(f"{folder}/report.json", report.as_json())
-    run.write(f"{folder}/report.md", report.as_markdown(shown))
+    run.write(f"{folder}/report.md", as_markdown(report, shown))
 
 
 def training_counts(run: Run, classes: Sequence[str]) -> list[int]:
@@ -238,13 +238,11 @@ def training_counts(run: Run, classes: Sequence[str]) -> list[int]:
     Raises:
         RunError: If the run's split cannot be read.
     """
-    path = run.folder / "split.csv"
+    rows = run.read_table("split.csv")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [row["label"] for row in csv.DictReader(file) if row["split"] == "train"]
-    except (OSError, KeyError) as error:
-        raise RunError(f"{path} cannot be read ({error}).") from error
-    counts = Counter(rows)
+        counts = Counter(row["label"] for row in rows if row["split"] == "train")
+    except KeyError as error:
+        raise RunError(f"{run.folder / 'split.csv'} has no column {error}.") from error
     return [counts[name] for name in classes]
 
 

@@ -142,6 +142,19 @@ def measure(
     )
 
 
+def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, count: int) -> list[int]:
+    """Returns indices of up to `count` mistakes, the most confident first.
+
+    Args:
+        labels: True classes, shape `(n,)`.
+        probabilities: Shape `(n, c)`.
+        count: How many at most.
+    """
+    mistakes = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    order = np.argsort(-probabilities.max(axis=1)[mistakes], kind="stable")
+    return mistakes[order][:count].tolist()
+
+
 def _check(labels: np.ndarray, probabilities: np.ndarray, num_classes: int) -> None:
     if labels.ndim != 1 or probabilities.shape != (len(labels), num_classes):
         raise ValueError(

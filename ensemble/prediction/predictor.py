@@ -136,6 +136,11 @@ class Predictor:
         """Class names, in the order of the probabilities."""
         return self.model.classes
 
+    @property
+    def explains(self) -> bool:
+        """Whether answers can be explained: the branches of an export cannot be told apart."""
+        return not isinstance(self.model, ExportedModel)
+
     def predict(self, image: Source | str, *, name: str = "the image") -> list[Prediction]:
         """Answers for one photo.
 

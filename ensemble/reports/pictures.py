@@ -31,7 +31,7 @@ def read_pictures(config: DataConfig, names: Sequence[str]) -> list[str] | None:
     size = min(config.image_size, _LARGEST)
     try:
         labelled = load_labelled(
-            Location(tuple(config.root), config.labels),
+            Location(tuple(config.root), config.labels, config.protocol),
             source=config.source,
             classes=config.classes,
             merge=config.merge,

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from configs.errors import RunError
 from ensemble.comparison.candidates import Candidate
 from ensemble.comparison.recorded_answers import Answers, read_answers
@@ -15,7 +13,7 @@ from ensemble.datasets.registry import Problem
 from ensemble.evaluation.calibration import Calibration, measure_calibration
 from ensemble.evaluation.groups import Gap, GroupReport, GroupScores
 from ensemble.evaluation.intervals import Difference, Interval, ScoreIntervals
-from ensemble.evaluation.metrics import Baseline, ClassScores, Metrics, Scores
+from ensemble.evaluation.metrics import Baseline, ClassScores, Metrics, Scores, worst_mistakes
 from ensemble.evaluation.report import TrainingSummary
 from ensemble.run import Run
 
@@ -56,9 +54,7 @@ class Judgement:
 
     def worst(self, count: int) -> list[int]:
         """Returns indices of up to `count` mistakes, the most confident first."""
-        mistakes = np.flatnonzero(self.answers.predicted != self.answers.labels)
-        confidences = self.answers.probabilities.max(axis=1)[mistakes]
-        return mistakes[np.argsort(-confidences, kind="stable")][:count].tolist()
+        return worst_mistakes(self.answers.labels, self.answers.probabilities, count)
 
 
 @dataclass(frozen=True, eq=False)

@@ -124,6 +124,7 @@ class _Service:
                 "status": "ok",
                 "model": self._name,
                 "classes": list(self._predictor.classes),
+                "explains": self._predictor.explains,
                 "in_work": self._in_work,
                 "upload_bytes": self._limits.upload_bytes,
             }
@@ -144,13 +145,16 @@ class _Service:
         return _answer({"error": "The server failed; its log says more."}, 500)
 
     async def predict(self, request: Request) -> Response:
+        explained = request.query_params.get("explain") == "1"
+        if explained and not self._predictor.explains:
+            raise HTTPException(400, "This model is an export, which cannot be explained.")
         if self._in_work >= self._limits.requests:
             raise HTTPException(503, "Too many requests at a time.", {"Retry-After": "1"})
         self._in_work += 1
         try:
             data = await self._receive(request)
             async with asyncio.timeout(self._limits.answer_seconds):
-                return await self._respond(data, request.query_params.get("explain") == "1")
+                return await self._respond(data, explained)
         except TimeoutError as error:
             raise HTTPException(503, "The answer took too long.", {"Retry-After": "5"}) from error
         finally:

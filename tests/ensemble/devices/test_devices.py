@@ -8,8 +8,10 @@ import keras
 import pytest
 
 from configs.errors import ConfigError
+from configs.schema import TrainingConfig
 from ensemble.cli import load_backend
 from ensemble.devices import devices
+from ensemble.devices.cluster import distribute
 from ensemble.devices.devices import has_gpu, is_out_of_memory, list_devices, refuse_full_memory
 
 pytestmark = pytest.mark.backend
@@ -146,3 +148,10 @@ def test_gpu_memory_grows_with_what_is_needed_unless_somebody_says_otherwise(mon
     monkeypatch.delenv(preallocate)
     load_backend()
     assert os.environ[preallocate] == "false"
+
+
+def test_xla_is_refused_where_it_cannot_be_chosen(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+
+    with pytest.raises(ConfigError, match=r"training\.jit_compile.*Received: true"):
+        distribute(TrainingConfig(jit_compile=True))

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from ensemble.evaluation.groups import GroupReport, measure_groups
 from ensemble.evaluation.metrics import measure
 from ensemble.evaluation.report import Report
+from ensemble.evaluation.report_markdown import as_markdown
 
 SIZES = {"old": 200, "young": 400, "child": 12, "": 7}
 CLASSES = ["a", "b", "c"]
@@ -85,10 +86,10 @@ def test_a_report_tells_groups_and_warns_of_small_ones(answers, groups):
     names = [f"{index}.png" for index in range(len(labels))]
     plain = Report("run", metrics, CLASSES, names, labels, np.eye(3)[predicted])
     report = replace(plain, groups=groups)
-    text, content = report.as_markdown(), json.loads(report.as_json())
+    text, content = as_markdown(report), json.loads(report.as_json())
 
     assert json.loads(plain.as_json())["groups"] is None
-    assert "## Groups" not in plain.as_markdown()
+    assert "## Groups" not in as_markdown(plain)
     assert [group["images"] for group in content["groups"]["groups"]] == [12, 200, 400]
     assert content["groups"]["accuracy_gap"]["best"] == "young"
     assert any("groups child (12) by age" in warning for warning in report.warnings)

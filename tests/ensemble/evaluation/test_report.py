@@ -11,6 +11,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from ensemble.datasets.registry import Problem
 from ensemble.evaluation.metrics import measure
 from ensemble.evaluation.report import Report, TrainingSummary
+from ensemble.evaluation.report_markdown import as_markdown
 
 CLASSES = ["neutral", "happy", "sad"]
 TRAINING = TrainingSummary(
@@ -82,7 +83,7 @@ def test_json_has_no_nan():
 
 
 def test_headline_stands_beside_the_majority_class(report):
-    rows, metrics = markdown_rows(report.as_markdown()), report.metrics
+    rows, metrics = markdown_rows(as_markdown(report)), report.metrics
 
     assert rows[""] == ["Model", "95 % interval", "Majority class"]
     for name, figure, baseline in (
@@ -96,7 +97,7 @@ def test_headline_stands_beside_the_majority_class(report):
 
 
 def test_markdown_holds_scores_of_classes_and_their_averages(report):
-    text = report.as_markdown()
+    text = as_markdown(report)
     section = text[text.index("## Classes") : text.index("## Confusion")]
     rows = markdown_rows(section)
     intervals = {name: cells.pop(3) for name, cells in rows.items()}
@@ -116,7 +117,7 @@ def test_markdown_holds_scores_of_classes_and_their_averages(report):
 
 
 def test_markdown_holds_the_confusion_counts(report):
-    text = report.as_markdown()
+    text = as_markdown(report)
     rows = markdown_rows(text[text.index("## Confusion") : text.index("## Mistakes")])
 
     counts = [[int(cell) for cell in rows[name]] for name in CLASSES]
@@ -124,14 +125,14 @@ def test_markdown_holds_the_confusion_counts(report):
 
 
 def test_every_markdown_table_is_rectangular(report):
-    for block in report.as_markdown().split("\n\n"):
+    for block in as_markdown(report).split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1
             assert len({len(line) for line in block.splitlines()}) == 1
 
 
 def test_markdown_tells_training_facts_problems_and_pictures(report):
-    text = report.as_markdown(pictures=["confusion.png"])
+    text = as_markdown(report, ["confusion.png"])
 
     assert "19 epochs" in text
     assert "epoch 14, the best by `val_accuracy`" in text
@@ -143,7 +144,7 @@ def test_markdown_tells_training_facts_problems_and_pictures(report):
 
 
 def test_markdown_leaves_out_what_is_not_known():
-    text = make_report([0, 1, 2], np.eye(3)).as_markdown()
+    text = as_markdown(make_report([0, 1, 2], np.eye(3)))
 
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == ["## Classes", "## Confusion", "## Calibration", "## Mistakes"]
@@ -152,7 +153,7 @@ def test_markdown_leaves_out_what_is_not_known():
 
 def test_markdown_counts_problems_that_it_does_not_list():
     problems = [Problem(f"{index}.png", "empty") for index in range(1234)]
-    text = make_report([0], np.eye(3)[:1], problems=problems).as_markdown()
+    text = as_markdown(make_report([0], np.eye(3)[:1], problems=problems))
 
     listed = text.count("| empty")
     assert 0 < listed < 100
@@ -161,7 +162,7 @@ def test_markdown_counts_problems_that_it_does_not_list():
 
 
 def test_markdown_names_classes_without_images():
-    text = make_report([0, 0], np.eye(3)[[0, 1]]).as_markdown()
+    text = as_markdown(make_report([0, 0], np.eye(3)[[0, 1]]))
 
     assert "Without images, yet part of the macro average: happy, sad." in text
 
@@ -170,11 +171,11 @@ def test_names_cannot_break_a_markdown_table():
     classes = ["a|b", "*c*", "line\nbreak"]
     report = make_report([0], np.eye(3)[1:2], classes, names=["x|y.png"])
 
-    for block in report.as_markdown().split("\n\n"):
+    for block in as_markdown(report).split("\n\n"):
         if block.startswith("|"):
             assert len({line.replace(r"\|", "").count("|") for line in block.splitlines()}) == 1
-    assert r"x\|y.png" in report.as_markdown()
-    assert r"\*c\*" in report.as_markdown()
+    assert r"x\|y.png" in as_markdown(report)
+    assert r"\*c\*" in as_markdown(report)
 
 
 def test_confusion_csv_reads_back(report):
@@ -243,7 +244,7 @@ def test_every_form_tells_the_intervals(report):
     assert len(told["class_f1"]) == len(CLASSES)
     brackets = f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
     assert brackets in report.summary().splitlines()[1]
-    assert markdown_rows(report.as_markdown())["Accuracy"][1] == brackets
+    assert markdown_rows(as_markdown(report))["Accuracy"][1] == brackets
 
 
 def test_a_class_of_fewer_than_30_images_is_warned_of_in_every_form():
@@ -255,13 +256,13 @@ def test_a_class_of_fewer_than_30_images_is_warned_of_in_every_form():
     assert "happy (29)" in warning
     assert "neutral" not in warning
     assert warning in report.summary()
-    assert warning in report.as_markdown()
+    assert warning in as_markdown(report)
     assert json.loads(report.as_json())["warnings"] == [warning]
 
 
 def test_enough_images_and_a_clear_gain_give_no_warning(report):
     assert report.warnings == []
-    assert "Warning" not in report.as_markdown()
+    assert "Warning" not in as_markdown(report)
 
 
 def test_a_gain_over_the_majority_that_may_be_chance_is_no_proven_gain():
@@ -306,7 +307,7 @@ def test_report_without_a_baseline_claims_none():
     report = Report("run", metrics, ["a", "b"], ["0.png", "1.png"], labels, probabilities)
 
     assert "always" not in report.summary()
-    assert markdown_rows(report.as_markdown())["Accuracy"] == ["100.00%", "[100.0, 100.0]"]
+    assert markdown_rows(as_markdown(report))["Accuracy"] == ["100.00%", "[100.0, 100.0]"]
     assert json.loads(report.as_json())["metrics"]["baseline"] is None
 
 

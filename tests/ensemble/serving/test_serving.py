@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ensemble.exports.runtimes import ExportedModel
 from ensemble.faces.registry import Box, Face
 from ensemble.model import build_model
 from ensemble.prediction.face_search import FaceSearch
@@ -138,6 +139,7 @@ def test_health_card_and_page(client):
     assert health["status"] == "ok"
     assert health["classes"] == ["b", "a"]
     assert health["upload_bytes"] == 100_000
+    assert health["explains"] is True
     assert client.get("/card").text == "# Card"
     assert page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
@@ -162,6 +164,19 @@ def test_a_foreign_host_name_is_refused(client):
 def test_without_a_card_there_is_none(predictor):
     with TestClient(build_app(predictor, name="x"), base_url="http://localhost") as client:
         assert client.get("/card").status_code == 404
+
+
+def test_an_export_says_that_it_cannot_be_explained():
+    answers = np.tile(np.float32([0.25, 0.75]), (1, 1))
+    exported = ExportedModel(("b", "a"), 16, {}, lambda images: np.repeat(answers, len(images), 0))
+    app = build_app(Predictor(exported, search=FaceSearch()), name="x")
+    with TestClient(app, base_url="http://localhost") as client:
+        explained = client.post("/predict?explain=1", content=picture())
+
+        assert client.get("/health").json()["explains"] is False
+        assert explained.status_code == 400
+        assert "cannot be explained" in explained.json()["error"]
+        assert client.post("/predict", content=picture()).json()["predictions"][0]["label"] == "a"
 
 
 class Slow(Predictor):
