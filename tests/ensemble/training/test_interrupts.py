@@ -1,10 +1,19 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from ensemble.training.interrupts import Interrupts
+
+
+@pytest.fixture(autouse=True)
+def python_minds_interrupts() -> Iterator[None]:
+    """A process that was started in the background ignores them, and so would the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_first_interrupt_waits_for_the_work_in_hand():
