@@ -228,6 +228,7 @@ def test_every_subset_builds_trains_saves_and_loads_in_a_fresh_process(tmp_path,
     np.save(tmp_path / "images.npy", images)
     assert len(subsets()) == 15
     expected: dict[str, np.ndarray] = {}
+    keras.utils.set_random_seed(4)
     for subset in subsets():
         ensemble = build_model(list(subset), classes="abc", image_size=75, weights="random")
         features = ensemble.extractor(images)
@@ -236,7 +237,8 @@ def test_every_subset_builds_trains_saves_and_loads_in_a_fresh_process(tmp_path,
         ensemble.classifier.train_on_batch(features, labels)
         name = "+".join(subset)
         expected[name] = keras.ops.convert_to_numpy(ensemble.model(images))
-        assert not np.allclose(expected[name], before, atol=1e-7)
+        # As logarithms: random branches make answers so sure that probabilities hardly move.
+        assert not np.allclose(*(np.log(p + 1e-37) for p in (expected[name], before)), atol=1e-7)
         ensemble.model.save(tmp_path / f"{name}.keras")
 
     subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], check=True, cwd=Path.cwd())
