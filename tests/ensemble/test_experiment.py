@@ -273,7 +273,10 @@ def test_a_weights_file_is_recorded_with_its_checksum(make_config, tiny, tmp_pat
     assert record["file_sha256"] == file_checksum(path)
 
 
-def test_the_saved_model_is_calibrated_and_answers_what_it_did(make_config: MakeConfig):
+def test_the_saved_model_is_calibrated_and_answers_what_it_did(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ensemble.evaluation.calibration._FEWEST_MISTAKES", 1)  # of few images
     settings = {"epochs": 1, "learning_rate": 1e-4}
     data = {"validation_fraction": 0.5}
     plain = fit(make_config(data=data, training={**settings, "calibrate": False}))
