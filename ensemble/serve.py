@@ -11,7 +11,7 @@ from pathlib import Path
 from configs.errors import ConfigError
 from ensemble.checks import check_face_flags, load_plugins
 from ensemble.cli import load_backend, run_command
-from ensemble.exports.runtimes import is_export
+from ensemble.exports.runtimes import is_export, read_card
 from ensemble.flags import Parser, add_prediction_flags
 from ensemble.run import open_model
 
@@ -57,7 +57,7 @@ def _serve(argv: Sequence[str] | None) -> None:
     loopback = args.host in LOOPBACK
     app = build_app(
         predictor,
-        name=run.name if run else args.run.stem,
+        name=run.name if run else _name_of(args.run),
         card=card.read_text("utf-8") if card and card.is_file() else None,
         limits=Limits(upload_bytes=round(args.max_megabytes * 2**20)),
         hosts=LOOPBACK if loopback else ("*",),
@@ -72,6 +72,12 @@ def _serve(argv: Sequence[str] | None) -> None:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
     with suppress(KeyboardInterrupt):  # the way to end it
         server.run(sockets=[listener])
+
+
+def _name_of(path: Path) -> str:
+    """Returns the name of the run that an export was made of, or of a file."""
+    source = read_card(path)["source"] if is_export(path) else {}
+    return source.get("run", path.stem)
 
 
 def _listen(host: str, port: int) -> socket.socket:

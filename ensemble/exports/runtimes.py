@@ -167,6 +167,8 @@ def _mistake_in(card: Any) -> str | None:
     size, classes, files = card.get("image_size"), card.get("classes"), card.get("files")
     if not isinstance(size, int) or size < 1:
         return "has no valid `image_size`"
+    if not isinstance(card.get("source"), dict):
+        return "has no valid `source`"
     if not isinstance(card.get("faces"), dict | None):
         return "has no valid `faces`"
     if not _is_list_of(classes, str) or not classes:

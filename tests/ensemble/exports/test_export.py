@@ -469,6 +469,7 @@ def test_damage_is_told_in_a_sentence(exported, tmp_path):
         ({"classes": "abc"}, "no valid `classes`"),
         ({"image_size": [16]}, "no valid `image_size`"),
         ({"faces": "yunet"}, "no valid `faces`"),
+        ({"source": "mine"}, "no valid `source`"),
         ({"files": {}}, "no valid `files`"),
     ]:
         card.write_text(json.dumps({**values, **change}))
