@@ -69,11 +69,11 @@ def augmented_view(
         seed: Of the draw.
 
     Returns:
-        Float32, shape `(batch, h, w, 3)`, values 0..255. What a rotation
-        uncovers repeats the nearest pixel of the border.
+        Shape `(batch, h, w, 3)`, values 0..255; view 0 in the type of `images`, others
+        float32. What a rotation uncovers repeats the nearest pixel of the border.
     """
     if view == 0:
-        return images.astype("float32")
+        return images
     transforms = [
         _transform(digest, view, images.shape[1:3], rotation, horizontal_flip, seed)
         for digest in digests
