@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -21,10 +21,13 @@ REPEAT_COLUMNS = ("path", "split", "repeats", "in", "kind")
 # Tuned by eye on pairs of FER+ faces, and on drawn faces, none of which is there twice. Hashes
 # alone take smooth pictures of two people for one; so do coarse shapes, which are taken away.
 _MOST_BITS = 60  # of 256
+_MOST_COLOUR = 10.0  # of 255, between the colours of two copies; a stronger tint hides one
 _LEAST_CORRELATION = 0.92
 _SIDE = 32  # pixels that are compared, in height and width
 _COARSE = 3.0  # standard deviation in those pixels; what is smoother is taken away
 _SHIFT = 2  # pixels; copies may be cut a little differently
+_FIELDS = 8  # whose colours are compared, in height and width
+_GREY = 2.0  # of 255; a picture of less colour may be a copy of any
 _BLOCK = 2**11  # pairs compared at a time
 
 
@@ -52,8 +55,9 @@ class Repeat:
 def find_repeats(parts: Mapping[str, Inspection]) -> list[Repeat]:
     """Finds the images that stand in several splits.
 
-    Copies that were mirrored, compressed or resized are found by the perceptual hash,
-    and confirmed by the correlation of their pixels, since faces resemble each other.
+    Copies that were mirrored, compressed or resized are found by the perceptual hash, and
+    confirmed by their colours and the correlation of their pixels, since faces resemble each
+    other.
 
     Args:
         parts: The splits by name, training first.
@@ -149,11 +153,11 @@ def _pairs(first: Inspection, second: Inspection) -> set[tuple[int, int, Kind]]:
     mirrored = [fingerprint.mirrored for fingerprint in second.fingerprints]
     near = set(near_duplicates(hashes, _MOST_BITS, upright)) - exact
     turned = set(near_duplicates(hashes, _MOST_BITS, mirrored)) - exact
-    details = _details(first, {i for i, _ in near | turned})
-    others = _details(second, {j for _, j in near | turned})
-    alike = _confirm(near, details, others)
-    flipped = {place: detail[:, ::-1] for place, detail in others.items()}
-    alike_turned = _confirm(turned - alike, details, flipped)
+    looks = _look_at(first, {i for i, _ in near | turned})
+    others = _look_at(second, {j for _, j in near | turned})
+    alike = _confirm(near, looks, others)
+    flipped = {place: look.mirrored() for place, look in others.items()}
+    alike_turned = _confirm(turned - alike, looks, flipped)
     kinds: tuple[tuple[Kind, set[tuple[int, int]]], ...] = (
         ("exact", exact),
         ("near", alike),
@@ -162,32 +166,67 @@ def _pairs(first: Inspection, second: Inspection) -> set[tuple[int, int, Kind]]:
     return {(i, j, kind) for kind, pairs in kinds for i, j in pairs}
 
 
-def _details(inspection: Inspection, places: set[int]) -> dict[int, np.ndarray]:
-    """Reads images as grey values without what is smooth, float32, shape `(32, 32)`."""
+class _Look(NamedTuple):
+    """What two images are compared by.
 
-    def read(place: int) -> np.ndarray:
-        image = Image.fromarray(read_image(inspection.readable, place, _SIDE)).convert("L")
-        values = np.asarray(image, np.float32)
-        return values - gaussian_filter(values, _COARSE)
+    Args:
+        detail: Grey values without what is smooth, float32, shape `(32, 32)`.
+        colours: What red and blue have more than green, float32, shape `(8, 8, 2)`.
+    """
+
+    detail: np.ndarray
+    colours: np.ndarray
+
+    def mirrored(self) -> "_Look":
+        return _Look(self.detail[:, ::-1], self.colours[:, ::-1])
+
+
+def _look_at(inspection: Inspection, places: set[int]) -> dict[int, _Look]:
+    def look(place: int) -> _Look:
+        image = Image.fromarray(read_image(inspection.readable, place, _SIDE))
+        grey = np.asarray(image.convert("L"), np.float32)
+        fields = image.resize((_FIELDS, _FIELDS), Image.Resampling.BOX)
+        red, green, blue = np.moveaxis(np.asarray(fields, np.float32), -1, 0)
+        return _Look(
+            grey - gaussian_filter(grey, _COARSE), np.stack([red - green, blue - green], axis=-1)
+        )
 
     order = sorted(places)
-    return dict(zip(order, map_ahead(read, order), strict=True))
+    return dict(zip(order, map_ahead(look, order), strict=True))
 
 
 def _confirm(
-    pairs: set[tuple[int, int]], first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray]
+    pairs: set[tuple[int, int]], first: Mapping[int, _Look], second: Mapping[int, _Look]
 ) -> set[tuple[int, int]]:
-    """Returns the pairs whose details correlate, where one lies over the other best."""
+    """Returns the pairs of like colours whose details correlate, where one fits the other best."""
     order, confirmed = sorted(pairs), set()
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
-        middles = _normalise(np.stack([_cut(first[i], _SHIFT, _SHIFT) for i, _ in block]))
+        alike = _colours_agree(
+            np.stack([first[i].colours for i, _ in block]),
+            np.stack([second[j].colours for _, j in block]),
+        )
+        block = [block[place] for place in np.flatnonzero(alike)]
+        if not block:
+            continue
+        middles = _normalise(np.stack([_cut(first[i].detail, _SHIFT, _SHIFT) for i, _ in block]))
         likeness = np.full(len(block), -1.0)
         for y, x in np.ndindex(2 * _SHIFT + 1, 2 * _SHIFT + 1):
-            moved = _normalise(np.stack([_cut(second[j], y, x) for _, j in block]))
+            moved = _normalise(np.stack([_cut(second[j].detail, y, x) for _, j in block]))
             likeness = np.maximum(likeness, np.einsum("nij,nij->n", middles, moved))
         confirmed |= {block[place] for place in np.flatnonzero(likeness >= _LEAST_CORRELATION)}
     return confirmed
+
+
+def _colours_agree(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns for each pair whether its colours differ little, or one of the two has none."""
+    strengths = np.minimum(_strength(first), _strength(second))
+    return (_strength(first - second) <= _MOST_COLOUR) | (strengths < _GREY)
+
+
+def _strength(colours: np.ndarray) -> np.ndarray:
+    """Returns the root mean square of each image's colours, shape `(n,)`."""
+    return np.sqrt(np.mean(np.square(colours), axis=(1, 2, 3)))
 
 
 def _cut(detail: np.ndarray, y: int, x: int) -> np.ndarray:

@@ -78,6 +78,10 @@ COPIES = {
     "half the size": (lambda pixels: resize(pixels, 48), "near"),
     "twice the size": (lambda pixels: resize(pixels, 192), "near"),
     "brighter": (lambda pixels: np.uint8(np.clip(pixels * 1.15, 0, 255)), "near"),
+    "without its colours": (
+        lambda pixels: np.asarray(Image.fromarray(pixels).convert("L")),
+        "near",
+    ),
     "mirrored": (lambda pixels: pixels[:, ::-1].copy(), "mirrored"),
     "mirrored and compressed": (lambda pixels: jpeg(pixels[:, ::-1].copy(), 60), "mirrored"),
     "mirrored, halved and compressed": (
@@ -106,6 +110,13 @@ def test_drawn_faces_are_all_different(train):
 
     assert [len(half.readable) for half in halves] == [FACES // 2, FACES // 2]
     assert find_repeats(dict(zip(("train", "validation"), halves, strict=True))) == []
+
+
+def test_the_same_drawing_in_other_colours_is_another_picture(faces, train):
+    recoloured = {name: pixels[..., ::-1].copy() for name, pixels in faces.items()}
+    repeats = find_repeats({"train": train, "validation": look(recoloured)})
+
+    assert len({repeat.name for repeat in repeats}) < 0.1 * FACES  # some drawings are nearly grey
 
 
 def test_copies_within_a_split_are_counted(faces, train):
