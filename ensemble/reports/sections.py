@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ensemble.plots.pictures import MOST_ERRORS
 from ensemble.reports.charts import draw_epochs
-from ensemble.reports.elements import Node, element, folded
+from ensemble.reports.elements import Node, element, folded, scroll
 from ensemble.reports.judgements import describe_details, describe_figures
 from ensemble.reports.markdown import to_html
 from ensemble.reports.origins import describe_data, describe_environment, describe_facts
@@ -28,7 +28,10 @@ def describe_run(record: RunRecord) -> Iterator[tuple[str, Node]]:
     if record.card is not None:
         yield (
             "Model card",
-            folded("What it is, what it is for, limits and law", to_html(record.card)),
+            folded(
+                "What it is, what it is for, limits and law",
+                scroll(to_html(record.card), "Model card"),
+            ),
         )
 
 
