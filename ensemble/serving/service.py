@@ -30,6 +30,8 @@ from starlette.routing import Route
 from ensemble.prediction.annotation import draw_maps
 from ensemble.prediction.answers import as_record
 from ensemble.prediction.predictor import Faces, Predictor
+from ensemble.reports.elements import element
+from ensemble.reports.markdown import to_html
 from ensemble.serving.batch_queue import BatchQueue
 
 LOOPBACK = ("localhost", "127.0.0.1")
@@ -100,7 +102,7 @@ class _Service:
         self._name = name
         self._card = card
         self._limits = limits
-        self._page = files("ensemble.serving").joinpath("page.html").read_text("utf-8")
+        self._page = _make_page(card)
         self._in_work = 0
 
     @asynccontextmanager
@@ -206,6 +208,16 @@ class _Service:
                 name: f"data:image/png;base64,{base64.b64encode(picture).decode()}"
                 for name, picture in draw_maps(crop, explanation).items()
             }
+
+
+def _make_page(card: str | None) -> str:
+    """Returns the page with the model card in it, if there is one."""
+    page = files("ensemble.serving").joinpath("page.html").read_text("utf-8")
+    about = ""
+    if card is not None:
+        content = element("div", to_html(card), id="card")
+        about = element("details", element("summary", "Model card"), content, class_="card")
+    return page.replace("<!-- card -->", about)
 
 
 def _answer(

@@ -22,7 +22,8 @@ pytestmark = [
     pytest.mark.slow,
 ]
 CARD = (
-    "# Card\n\nIn **this** order: `a`.\n\n- one\n- two\n\n| x   | y |\n| --- | - |\n| a\\|b | 2 |\n"
+    "# Card\n\n## Classes\n\nIn **this** order: `a`, <b>.\n\n- one\n- two\n\n"
+    "| x   | y |\n| --- | - |\n| a\\|b | 2 |\n"
 )
 
 
@@ -90,7 +91,7 @@ def test_the_page_shows_answers_and_what_decided(tab, tmp_path):
 
     assert texts(tab, "#card td") == ["a|b", "2"]
     assert texts(tab, "#card li") == ["one", "two"]
-    assert texts(tab, "#card strong, #card code") == ["this", "a"]
+    assert texts(tab, "#card h3, #card strong, #card code, #card b") == ["Classes", "this", "a"]
     for width in (1280, 390, 320):
         tab.resize(width, 800)
         assert tab.evaluate("document.documentElement.scrollWidth") <= width

@@ -164,6 +164,7 @@ def test_a_foreign_host_name_is_refused(client):
 def test_without_a_card_there_is_none(predictor):
     with TestClient(build_app(predictor, name="x"), base_url="http://localhost") as client:
         assert client.get("/card").status_code == 404
+        assert "<summary>" not in client.get("/").text
 
 
 def test_an_export_says_that_it_cannot_be_explained():
