@@ -14,6 +14,11 @@ def test_the_title_is_left_out_and_other_headings_find_their_level():
     ]
 
 
+def test_a_text_without_a_title_loses_nothing():
+    assert to_html("- one\n") == "<ul>\n<li>one</li>\n</ul>\n"
+    assert to_html("") == ""
+
+
 def test_an_escaped_name_comes_back_as_it_was():
     name = 'a|b `c` *d* [e](f) <i onclick="x"> & \\'
     page = to_html("# Title\n\n" + table(["Name", "N"], [[escape(name), "1"]]))
