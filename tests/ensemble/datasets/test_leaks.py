@@ -105,6 +105,13 @@ def test_planted_copies_are_found_and_hardly_anything_else(faces, train, how):
     assert len({repeat.other_name for repeat in false_alarms}) < 0.001 * FACES
 
 
+def test_drawn_faces_are_all_different(train):
+    halves = [train.select(range(start, FACES, 2)) for start in (0, 1)]
+
+    assert [len(half.readable) for half in halves] == [FACES // 2, FACES // 2]
+    assert find_repeats(dict(zip(("train", "validation"), halves, strict=True))) == []
+
+
 def test_of_a_thousand_faces_hardly_one_is_taken_for_another():
     drawn = [draw_face(EXPRESSIONS[n % 8], np.random.default_rng([5, n])) for n in range(1050)]
     small = {f"{number}.png": resize(pixels, 48) for number, pixels in enumerate(drawn)}
