@@ -19,7 +19,8 @@ from ensemble.comparison.verdicts import (
     spread_over_seeds,
 )
 from ensemble.reports.charts import draw_interval
-from ensemble.reports.elements import Node, element, percents, table, warning
+from ensemble.reports.elements import Node, element, table, warning
+from ensemble.reports.wording import percents
 
 
 def describe_comparison(candidates: Sequence[Candidate]) -> Node:

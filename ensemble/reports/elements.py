@@ -4,8 +4,6 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from ensemble.evaluation.intervals import Interval
-
 _VOID = {"img", "link", "meta"}
 
 
@@ -98,13 +96,3 @@ def folded(title: str, *content: Node) -> Markup:
 def warning(text: str) -> Markup:
     """Returns what a reader must not miss."""
     return element("p", element("strong", "Warning. "), text, class_="warning")
-
-
-def percents(interval: Interval) -> str:
-    """Returns the ends of an interval in per cent."""
-    return f"{interval.low:.1%} to {interval.high:.1%}"
-
-
-def shares(interval: Interval) -> str:
-    """Returns the ends of an interval in 0..1."""
-    return f"{interval.low:.3f} to {interval.high:.3f}"

@@ -7,17 +7,9 @@ from ensemble.evaluation.groups import GroupReport, describe_gaps
 from ensemble.evaluation.intervals import Interval
 from ensemble.evaluation.metrics import Metrics, Scores
 from ensemble.reports.charts import draw_interval, draw_reliability
-from ensemble.reports.elements import (
-    Markup,
-    Node,
-    element,
-    percents,
-    scroll,
-    shares,
-    table,
-    warning,
-)
+from ensemble.reports.elements import Markup, Node, element, scroll, table, warning
 from ensemble.reports.reading import Judgement
+from ensemble.reports.wording import percents, shares
 
 
 def describe_figures(judgement: Judgement) -> Node:
