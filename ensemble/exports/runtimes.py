@@ -135,7 +135,11 @@ def check_packages(format: Format, *, verify: bool) -> None:
 
 
 def import_openvino() -> Any:
-    """Imports OpenVINO and keeps it from reporting its use over the network."""
+    """Imports OpenVINO and keeps it from reporting its use over the network.
+
+    It would also fork this process for that, from a thread, and NumPy's products in other
+    threads may then never end.
+    """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return import_module("openvino")
 

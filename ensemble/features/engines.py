@@ -146,11 +146,15 @@ class OpenVinoEngine:
 
     def __init__(self, model: keras.Model) -> None:
         openvino = import_openvino()
+        from ensemble.features.winograd import use_winograd
+
         self.name = f"openvino {openvino.__version__.partition('-')[0]}"
         self.batch_size = 8  # what a core works on stays in its cache
         try:
+            converted = to_openvino(model, self.batch_size)
+            use_winograd(converted)
             self._compiled = openvino.Core().compile_model(
-                to_openvino(model, self.batch_size),
+                converted,
                 "CPU",
                 # Throughput: a core has batches of its own, and no other to wait for. Newer CPUs
                 # would compute in bfloat16 if they were not told.
