@@ -1,7 +1,7 @@
 """What reading and storing cost beside extracting: the whole pipeline against the bare engine.
 
     python benchmarks/pipeline.py
-    python benchmarks/pipeline.py --data faces.zip --size 48
+    python benchmarks/pipeline.py --data ferplus_train.zip --labels fer2013new.csv --images 10000
 
 The pipeline reads files, decodes them, runs the branch and writes features into an
 empty store; the bare engine runs the same branch on the same images, which are in
@@ -40,14 +40,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure reading and storing beside extracting.")
     parser.add_argument("--branches", default="vgg16,densenet121")
     parser.add_argument("--size", type=int, default=48, help="height and width in pixels")
-    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--data", type=Path, help="class folders or a .zip of them")
+    parser.add_argument("--data", type=Path, help="a folder or a .zip")
+    parser.add_argument("--labels", type=Path, help="as of the programs; without: class folders")
     args = parser.parse_args()
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         root = args.data or draw(Path(folder) / "faces", args.images)
-        split = load_dataset(Location((root,))).train
+        split = load_dataset(Location((root,), args.labels)).train
         split = split.select(range(min(args.images, len(split))))
         print("branch        images/s bare  images/s whole  whole of bare")
         for branch in args.branches.split(","):

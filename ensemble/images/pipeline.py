@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _HASHED = 64  # images hashed at a time
+_STRETCH = 2**19  # bytes of pixels that a thread decodes at once: it wakes up to cold caches
 _AHEAD = 8  # images in work for each thread: enough to hide a slow read, little memory
 
 
@@ -128,13 +129,15 @@ def stream(split: Split, image_size: int, *, batch_size: int) -> Iterator[tuple[
         `(batch, image_size, image_size, 3)`, RGB of 0..255.
     """
 
-    def read(rows: slice) -> tuple[slice, np.ndarray]:
-        indices = range(len(split))[rows]
-        return rows, np.stack([read_image(split, index, image_size) for index in indices])
+    def read(indices: range) -> np.ndarray:
+        return np.stack([read_image(split, index, image_size) for index in indices])
 
-    starts = range(0, len(split), batch_size)
-    rows = (slice(start, min(start + batch_size, len(split))) for start in starts)
-    yield from map_ahead(read, rows, each=1)
+    batches = max(1, _STRETCH // (batch_size * image_size**2 * 3))
+    indices = range(len(split))
+    stretches = _pieces(indices, batches * batch_size)
+    for stretch, images in zip(stretches, map_ahead(read, stretches, each=1), strict=True):
+        for rows in _pieces(stretch, batch_size):
+            yield slice(rows.start, rows.stop), images[rows.start - stretch.start :][: len(rows)]
 
 
 def map_ahead(
@@ -150,6 +153,10 @@ def map_ahead(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _pieces(indices: range, size: int) -> list[range]:
+    return [indices[start : start + size] for start in range(0, len(indices), size)]
 
 
 def _digest(data: bytes) -> bytes:
