@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -21,8 +20,8 @@ from ensemble.progress import progress_bar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_HASHED = 64  # images hashed at a time
-_STRETCH = 2**19  # bytes of pixels that a thread decodes at once: it wakes up to cold caches
+_STRETCH = 64  # images that a thread looks at before another one may: it wakes up to cold caches
+_STRETCH_BYTES = 2**19  # of pixels, in the same way
 _AHEAD = 8  # images in work for each thread: enough to hide a slow read, little memory
 
 
@@ -77,32 +76,33 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
         label: Text of the progress bar.
     """
 
-    def look(index: int) -> tuple[bytes, bytes, np.ndarray] | Problem:
-        name = split.names[index]
-        try:
-            source = split.images.read(name)
-            pixels = decode(source, image_size)
-        except (ImageError, OSError) as error:
-            return Problem(name, _reason(error))
-        content = source if isinstance(source, bytes) else source.tobytes()
-        return _digest(content), _digest(pixels.tobytes()), shrink(pixels)
+    def look(indices: range) -> list[Fingerprint | Problem]:
+        seen: list[tuple[bytes, bytes, np.ndarray] | Problem] = []
+        for index in indices:
+            name = split.names[index]
+            try:
+                source = split.images.read(name)
+                pixels = decode(source, image_size)
+            except (ImageError, OSError) as error:
+                seen.append(Problem(name, _reason(error)))
+            else:
+                content = source if isinstance(source, bytes) else source.tobytes()
+                seen.append((_digest(content), _digest(pixels.tobytes()), shrink(pixels)))
+        readable = [item for item in seen if not isinstance(item, Problem)]
+        hashes = iter(hash_greys([grey for *_, grey in readable]) if readable else [])
+        return [
+            item if isinstance(item, Problem) else Fingerprint(*item[:2], *next(hashes))
+            for item in seen
+        ]
 
-    fingerprints: list[Fingerprint] = []
-    kept: list[int] = []
-    problems: list[Problem] = []
-    looks = enumerate(map_ahead(look, range(len(split))))
+    found: list[Fingerprint | Problem] = []
     with progress_bar(label, len(split)) as bar:
-        while block := list(islice(looks, _HASHED)):
-            seen = [(index, *result) for index, result in block if not isinstance(result, Problem)]
-            problems += [result for _, result in block if isinstance(result, Problem)]
-            kept += [index for index, *_ in seen]
-            if seen:
-                hashes = hash_greys([grey for *_, grey in seen])
-                fingerprints += [
-                    Fingerprint(digest, pixels, *pair)
-                    for (_, digest, pixels, _), pair in zip(seen, hashes, strict=True)
-                ]
-            bar.update(len(block))
+        for looks in map_ahead(look, _pieces(range(len(split)), _STRETCH), each=1):
+            found += looks
+            bar.update(len(looks))
+    kept = [index for index, item in enumerate(found) if isinstance(item, Fingerprint)]
+    fingerprints = [item for item in found if isinstance(item, Fingerprint)]
+    problems = [item for item in found if isinstance(item, Problem)]
     return Inspection(split.select(kept), tuple(fingerprints), problems)
 
 
@@ -132,7 +132,7 @@ def stream(split: Split, image_size: int, *, batch_size: int) -> Iterator[tuple[
     def read(indices: range) -> np.ndarray:
         return np.stack([read_image(split, index, image_size) for index in indices])
 
-    batches = max(1, _STRETCH // (batch_size * image_size**2 * 3))
+    batches = max(1, _STRETCH_BYTES // (batch_size * image_size**2 * 3))
     indices = range(len(split))
     stretches = _pieces(indices, batches * batch_size)
     for stretch, images in zip(stretches, map_ahead(read, stretches, each=1), strict=True):
