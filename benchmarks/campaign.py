@@ -1,19 +1,27 @@
 """The study's whole campaign: 2 initializers, 3 rates and 5 epsilons for each of 2 backbones.
 
     python benchmarks/campaign.py --data ferplus_train.zip,ferplus_valid.zip \\
-        --labels fer2013new.csv --classes neutral,happy,sad
+        --labels fer2013new.csv
 
-Each of the 20 settings trains the dense head with early stopping, up to 50 epochs,
-on features that are extracted once into an empty store. What the naive way would
-take, each epoch running the frozen branches on every image again, is measured with
-Keras's `fit` on a sample and scaled to the images and epochs of each setting.
+The three searches of `ensemble.search` that are the study's tables run one after the
+other, beginning with an empty store: 20 trainings of the dense head with early
+stopping, up to 50 epochs. Their time is that of the whole commands, from reading the
+images to the report of each table's winner. What the naive way would take for the 20
+trainings, each epoch running the frozen branches on every image again, is measured
+with Keras's `fit` and `evaluate` on a sample and scaled to the images and epochs.
 Backbones have random weights; the time does not depend on them.
 """
 
 import argparse
+import csv
+import os
+import subprocess
+import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from machine import describe_machine
@@ -22,31 +30,12 @@ from ensemble.cli import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
-import keras  # noqa: E402
-
-from configs.schema import TrainingConfig  # noqa: E402
-from ensemble.datasets.loading import load_dataset  # noqa: E402
+from ensemble.datasets.loading import Dataset, Split, load_dataset  # noqa: E402
 from ensemble.datasets.registry import Location  # noqa: E402
-from ensemble.features.frozen_branch import FrozenBranch  # noqa: E402
-from ensemble.features.store import FeatureStore  # noqa: E402
-from ensemble.images.pipeline import Inspection, inspect, stream  # noqa: E402
-from ensemble.images.views import View  # noqa: E402
-from ensemble.model import (  # noqa: E402
-    MultiBranchModel,
-    build_classifier,
-    build_model,
-    feature_shapes,
-)
-from ensemble.training.batches import Examples  # noqa: E402
-from ensemble.training.targets import one_hot  # noqa: E402
-from ensemble.training.trainer import train_model  # noqa: E402
+from ensemble.images.pipeline import stream  # noqa: E402
+from ensemble.model import build_model  # noqa: E402
 
-BRANCHES = ("vgg16", "densenet121")
-SETTINGS = [
-    *({"initializer": name} for name in ("he_normal", "glorot_uniform")),
-    *({"learning_rate": rate} for rate in (1e-3, 1e-4, 1e-5)),
-    *({"learning_rate": 1e-5, "epsilon": epsilon} for epsilon in (1, 0.1, 1e-4, 1e-7, 1e-8)),
-]
+TABLES = ("table1_initializer", "table2_rate", "table3_epsilon")
 
 
 def main() -> None:
@@ -56,8 +45,6 @@ def main() -> None:
     parser.add_argument("--classes", default="neutral,happy,sad")
     parser.add_argument("--size", type=int, default=48, help="height and width in pixels")
     parser.add_argument("--images", type=int, default=15_000, help="for training, at most")
-    parser.add_argument("--views", type=int, default=1, help="of each training image")
-    parser.add_argument("--epochs", type=int, default=50, help="at most")
     args = parser.parse_args()
     print(describe_machine())
     dataset = load_dataset(
@@ -65,77 +52,74 @@ def main() -> None:
         classes=args.classes.split(","),
     )
     count = min(args.images, len(dataset.train))
-    chosen = np.random.default_rng(0).permutation(len(dataset.train))[:count]
-    train = inspect(dataset.train.select(chosen), args.size)
-    validation = inspect(dataset.validation, args.size)
-    print(f"{count:,} training and {len(dataset.validation):,} validation images")
+    chosen = sorted(np.random.default_rng(0).permutation(len(dataset.train))[:count])
+    train, validation = dataset.train.select(chosen), dataset.validation
+    print(f"{count:,} training and {len(validation):,} validation images\n", flush=True)
 
-    extraction = training = naive = 0.0
+    total = 0.0
+    epochs: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        for label in BRANCHES:
-            ensemble = build_model(
-                [label], classes=dataset.classes, image_size=args.size, weights="random"
-            )
-            branch = FrozenBranch(ensemble.extractor, label, FeatureStore(Path(folder)))
-            views = [View(n, 10, True, 1) for n in range(args.views)]
+        manifest = write_manifest(Path(folder), dataset, train)
+        for table in TABLES:
             started = time.perf_counter()
-            features = load(branch, label, train, views)
-            watched = load(branch, label, validation, views[:1])
-            extraction += time.perf_counter() - started
-            per_step, per_look = naive_seconds(ensemble, train)
-            for setting in SETTINGS:
-                started = time.perf_counter()
-                epochs = train_head(ensemble, dataset.classes, features, watched, setting, args)
-                seconds = time.perf_counter() - started
-                training += seconds
-                naive += epochs * (per_step * count + per_look * len(dataset.validation))
-                print(f"{label:12} {setting!s:48} {epochs:3} epochs {seconds:7.1f} s", flush=True)
-    print(f"extraction {extraction:,.0f} s, training {training:,.0f} s")
-    print(f"the naive way {naive:,.0f} s (measured on a sample and scaled)")
-    print(f"ratio {naive / (extraction + training):.0f}")
+            trials = search(table, args.data, manifest, args.size)
+            seconds = time.perf_counter() - started
+            total += seconds
+            for trial in trials:
+                epochs[trial["model.branches"]] += int(trial["epochs"])
+            print(f"{table:20} {len(trials):3} trials {seconds:7.1f} s", flush=True)
+
+    naive = 0.0
+    for label, number in epochs.items():
+        per_step, per_look = naive_seconds(label, train, dataset.classes, args.size)
+        naive += number * (per_step * count + per_look * len(validation))
+        print(f"{label:20} {number:3} epochs {naive:9,.0f} s the naive way, so far", flush=True)
+    print(f"\nall of it {total:,.0f} s, the naive way {naive:,.0f} s: ratio {naive / total:.0f}")
 
 
-def load(branch: FrozenBranch, label: str, found: Inspection, views: list[View]) -> Examples:
-    features = branch.load(found.readable, found.digests, views)
-    split = found.readable
-    return Examples({label: features}, one_hot(split.labels, 3), split.weights)
+def write_manifest(folder: Path, dataset: Dataset, train: Split) -> Path:
+    """Writes which images are for training, and which for validation."""
+    path = folder / "manifest.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "split"])
+        for name, split in (("train", train), ("val", dataset.validation)):
+            labels = [dataset.classes[label] for label in split.labels]
+            writer.writerows((image, label, name) for image, label in zip(split.names, labels))
+    return path
 
 
-def train_head(
-    ensemble: MultiBranchModel,
-    classes: tuple[str, ...],
-    train: Examples,
-    validation: Examples,
-    setting: dict,
-    args: argparse.Namespace,
-) -> int:
-    """Trains a head of its own and returns the number of epochs it took."""
-    options = dict(setting)
-    initializer = options.pop("initializer", "he_normal")
-    keras.utils.set_random_seed(1)
-    classifier = build_classifier(
-        feature_shapes(ensemble.extractor),
-        classes=classes,
-        head_options={"kernel_initializer": initializer},
-    )
-    config = TrainingConfig(epochs=args.epochs, **options)
-    history = train_model(classifier, train, validation, config, seed=1)
-    return len(history.epochs["loss"])
+def search(table: str, data: str, manifest: Path, size: int) -> list[dict[str, str]]:
+    """Runs a search as a user does, and returns the rows of its trials."""
+    output = manifest.parent / table
+    command = [sys.executable, "-m", "ensemble.search", "--config", table, "--data", data]
+    command += ["--labels", str(manifest), "--weights", "random", "--image-size", str(size)]
+    command += ["--views", "1", "--output", str(output)]
+    environment = os.environ | {"ENSEMBLE_CACHE": str(manifest.parent / "store")}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    (table_of_trials,) = output.glob("*/trials.csv")
+    with table_of_trials.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
-def naive_seconds(ensemble: MultiBranchModel, found: Inspection) -> tuple[float, float]:
+def naive_seconds(
+    label: str, split: Split, classes: tuple[str, ...], size: int
+) -> tuple[float, float]:
     """Returns seconds for an image in training and in validation, its branch run every time."""
-    sample = found.readable.select(range(min(512, len(found.readable))))
-    size = ensemble.image_size
+    ensemble = build_model([label], classes=classes, image_size=size, weights="random")
+    sample = split.select(range(min(512, len(split))))
     pixels = np.concatenate([batch for _, batch in stream(sample, size, batch_size=64)])
     pixels = pixels.astype("float32")
     ensemble.model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
     def run(work) -> float:
         work()  # compiles
-        started = time.perf_counter()
-        work()
-        return (time.perf_counter() - started) / len(pixels)
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - started)
+        return median(times) / len(pixels)
 
     return (
         run(lambda: ensemble.model.fit(pixels, sample.labels, batch_size=32, verbose=0)),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-_BLOCK = 64 * 2**20  # bytes read at a time: enough for the disk, little of the memory
+_BLOCK = 16 * 2**20  # bytes read at a time; from 32 MB on, memory would be asked of the system anew
 
 Inputs = Mapping[str, np.ndarray]
 Change = Callable[[Inputs, np.ndarray, int], tuple[Inputs, np.ndarray]]
@@ -98,7 +98,7 @@ def read_blocks(
     most_steps: int | None = None,
     change: Change | None = None,
 ) -> Iterator[Block]:
-    """Yields all batches in order, in blocks of at most 64 MB, one read ahead in a thread.
+    """Yields all batches in order, in blocks of at most 16 MB, one read ahead in a thread.
 
     Memory does not grow with the number of images. All blocks but the last are
     equally long; a last batch that is smaller comes as a block of its own.
@@ -107,7 +107,7 @@ def read_blocks(
         data: What to take batches of.
         order: From `draw_order` or `first_views`.
         batch_size: Images in a batch.
-        most_steps: Batches in a block; None: as many as 64 MB hold.
+        most_steps: Batches in a block; None: as many as 16 MB hold.
         change: Gets a block's inputs `(n, ...)`, targets `(n, num_classes)` and
             number, and returns inputs and targets to take in their place.
     """
@@ -146,7 +146,7 @@ def read_blocks(
 
 
 def read_maps(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields each view of each image once, in pieces of at most 64 MB, shape `(n, h, w, c)`."""
+    """Yields each view of each image once, in pieces of at most 16 MB, shape `(n, h, w, c)`."""
     views, images = values.shape[:2]
     length = max(1, _BLOCK // _bytes_per_image(values))
     for view in range(views):
