@@ -58,7 +58,6 @@ class _Convolution:
         weights: Shape `(k, c, 3, 3)`.
         padding: Zeros above and left of the input.
         shape: `(n, k, h', w')` of its output.
-        tile: Side of the squares of outputs that are computed at once.
         bias: What is added, shape `(k,)`.
         rectified: Whether a ReLU follows.
         last: The node whose output is that of all this.
@@ -68,7 +67,6 @@ class _Convolution:
     weights: np.ndarray
     padding: tuple[int, int]
     shape: tuple[int, int, int, int]
-    tile: int
     bias: np.ndarray
     rectified: bool
     last: Any
@@ -77,26 +75,10 @@ class _Convolution:
 def _find_convolutions(model: Any) -> Iterator[_Convolution]:
     """Yields those that Winograd's algorithm fits and makes faster, in the order of computation."""
     for node in model.get_ordered_ops():
-        if node.get_type_name() != "Convolution":
+        if not _gains(node):
             continue
-        kernel = node.input_value(1).get_node()
-        fits = (
-            kernel.get_type_name() == "Constant"
-            and tuple(kernel.shape[2:]) == (_KERNEL, _KERNEL)
-            and tuple(node.get_strides()) == tuple(node.get_dilations()) == (1, 1)
-        )
-        if not fits:
-            continue
-        shape = tuple(node.shape)
-        tile = min(_TILES, key=lambda tile: _multiplications(shape, tile))
-        outputs, inputs = kernel.shape[:2]
-        direct = _KERNEL**2 * shape[2] * shape[3]
-        if (
-            inputs < _FEWEST_CHANNELS[0]
-            or outputs < _FEWEST_CHANNELS[1]
-            or _multiplications(shape, tile) > (1 - _FEWEST_SAVED) * direct
-        ):
-            continue
+        weights = node.input_value(1).get_node().data
+        outputs = len(weights)
         last, bias, rectified = node, np.zeros(outputs, "float32"), False
         follower = _only_follower(last)
         if follower is not None and follower.get_type_name() == "Add":
@@ -106,10 +88,39 @@ def _find_convolutions(model: Any) -> Iterator[_Convolution]:
                 follower = _only_follower(last)
         if follower is not None and follower.get_type_name() == "Relu":
             last, rectified = follower, True
-        padding = tuple(node.get_pads_begin())
-        yield _Convolution(
-            node.input_value(0), kernel.data, padding, shape, tile, bias, rectified, last
-        )
+        shape, padding = tuple(node.shape), tuple(node.get_pads_begin())
+        yield _Convolution(node.input_value(0), weights, padding, shape, bias, rectified, last)
+
+
+def _gains(node: Any) -> bool:
+    """Returns whether a node is a convolution that the algorithm fits and makes faster."""
+    if node.get_type_name() != "Convolution":
+        return False
+    kernel = node.input_value(1).get_node()
+    fits = (
+        kernel.get_type_name() == "Constant"
+        and tuple(kernel.shape[2:]) == (_KERNEL, _KERNEL)
+        and tuple(node.get_strides()) == tuple(node.get_dilations()) == (1, 1)
+    )
+    if not fits:
+        return False
+    outputs, inputs = kernel.shape[:2]
+    height, width = node.shape[2:]
+    saved = 1 - _multiplications(height, width, _tile(height, width)) / (
+        _KERNEL**2 * height * width
+    )
+    wide = inputs >= _FEWEST_CHANNELS[0] and outputs >= _FEWEST_CHANNELS[1]
+    return wide and saved >= _FEWEST_SAVED
+
+
+def _tile(height: int, width: int) -> int:
+    """Returns the side of the squares that cover a map with the fewest multiplications."""
+    return min(_TILES, key=lambda tile: _multiplications(height, width, tile))
+
+
+def _multiplications(height: int, width: int, tile: int) -> int:
+    """Returns those for one image and one pair of channels, borders of tiles included."""
+    return -(-height // tile) * -(-width // tile) * (tile + _KERNEL - 1) ** 2
 
 
 def _only_follower(node: Any) -> Any:
@@ -118,20 +129,13 @@ def _only_follower(node: Any) -> Any:
     return next(iter(targets)).get_node() if len(targets) == 1 else None
 
 
-def _multiplications(shape: tuple[int, ...], tile: int) -> int:
-    """Returns those for one image and one pair of channels, borders of tiles included."""
-    rows, columns = (-(-side // tile) for side in shape[2:])
-    return rows * columns * (tile + _KERNEL - 1) ** 2
-
-
 def _compute(convolution: _Convolution, images: Any) -> Any:
     """Returns the node that computes a convolution of channels-last images, channels last."""
-    tile, side = convolution.tile, convolution.tile + _KERNEL - 1
     n, k, height, width = convolution.shape
+    tile = _tile(height, width)
+    side = tile + _KERNEL - 1
     c = convolution.weights.shape[1]
-    to_outputs, to_weights, to_inputs = (
-        np.kron(matrix, matrix) for matrix in _transforms(convolution.tile)
-    )
+    to_outputs, to_weights, to_inputs = (np.kron(matrix, matrix) for matrix in _transforms(tile))
     rows, columns = -(-height // tile), -(-width // tile)
     tiles = n * rows * columns
 
