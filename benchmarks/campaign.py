@@ -84,8 +84,10 @@ def write_manifest(folder: Path, dataset: Dataset, train: Split) -> Path:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "split"])
         for name, split in (("train", train), ("val", dataset.validation)):
-            labels = [dataset.classes[label] for label in split.labels]
-            writer.writerows((image, label, name) for image, label in zip(split.names, labels))
+            writer.writerows(
+                (image, dataset.classes[label], name)
+                for image, label in zip(split.names, split.labels, strict=True)
+            )
     return path
 
 
