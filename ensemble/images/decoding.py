@@ -51,13 +51,20 @@ def decode(source: bytes | np.ndarray, size: int) -> np.ndarray:
             `MAX_PIXELS` pixels or no image at all.
     """
     with _refusing():
-        image = _wrap(source) if isinstance(source, np.ndarray) else _load(source, size)
-        # Bilinear, widened by Pillow to the scale, averages what it shrinks and,
-        # unlike sharper filters, leaves no bright or dark rims along edges.
-        square = _to_rgb(image).resize(
-            (size, size), Image.Resampling.BILINEAR, reducing_gap=float(_QUICK_SHRINK)
-        )
-        return np.array(square)
+        return np.array(_square(source, size))
+
+
+def decode_grey(source: bytes | np.ndarray, size: int) -> np.ndarray:
+    """Decodes the brightness of an image; otherwise as `decode`.
+
+    Returns:
+        A new uint8 array of shape `(size, size)`, 0..255.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    with _refusing():
+        return np.array(_square(source, size).convert("L"))
 
 
 def decode_whole(source: bytes | np.ndarray) -> np.ndarray:
@@ -72,6 +79,15 @@ def decode_whole(source: bytes | np.ndarray) -> np.ndarray:
     with _refusing():
         image = _wrap(source) if isinstance(source, np.ndarray) else _load(source)
         return np.array(_to_rgb(image))
+
+
+def _square(source: bytes | np.ndarray, size: int) -> Image.Image:
+    image = _wrap(source) if isinstance(source, np.ndarray) else _load(source, size)
+    # Bilinear, widened by Pillow to the scale, averages what it shrinks and,
+    # unlike sharper filters, leaves no bright or dark rims along edges.
+    return _to_rgb(image).resize(
+        (size, size), Image.Resampling.BILINEAR, reducing_gap=float(_QUICK_SHRINK)
+    )
 
 
 def _wrap(pixels: np.ndarray) -> Image.Image:

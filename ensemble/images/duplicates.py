@@ -6,10 +6,9 @@ Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from PIL import Image
 from scipy.fft import dct
 
-from ensemble.images.decoding import decode
+from ensemble.images.decoding import decode_grey
 
 _SIDE = 64  # pixels that the hash looks at, in height and width
 _FREQUENCIES = 16  # the lowest ones, in each direction
@@ -40,7 +39,7 @@ def shrink(source: bytes | np.ndarray) -> np.ndarray:
     Raises:
         ImageError: If the image cannot be read.
     """
-    return np.asarray(Image.fromarray(decode(source, _SIDE)).convert("L"))
+    return decode_grey(source, _SIDE)
 
 
 def hash_greys(greys: Sequence[np.ndarray]) -> list[tuple[bytes, bytes]]:

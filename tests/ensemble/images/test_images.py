@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.images.decoding import MAX_PIXELS, ImageError, decode, decode_whole
+from ensemble.images.decoding import MAX_PIXELS, ImageError, decode, decode_grey, decode_whole
 
 ORANGE = (230, 120, 40)
 WHITE = (255, 255, 255)
@@ -273,6 +273,15 @@ def test_threads_see_what_one_thread_sees():
     with ThreadPoolExecutor(8) as pool:
         received = list(pool.map(lambda data: decode(data, 48), files))
     np.testing.assert_array_equal(received, expected)
+
+
+def test_brightness_is_that_of_the_colours():
+    data = encode(photograph(30, 40))
+
+    grey = decode_grey(data, 16)
+
+    assert grey.dtype == np.uint8
+    assert np.array_equal(grey, Image.fromarray(decode(data, 16)).convert("L"))
 
 
 def test_a_whole_image_keeps_its_pixels_and_is_turned_upright():
