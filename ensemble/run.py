@@ -41,7 +41,8 @@ class Run:
         """Makes a new folder below `config.output` and writes the settings into it.
 
         Args:
-            config: Settings; their name, or `title` and the time, names the folder.
+            config: Settings; their name, or `title` and the time, names the folder. Runs that
+                begin in the same second get a number too.
             title: Such as "demo-vgg16+densenet121".
             writes: As above; if not, no folder is made.
 
@@ -52,14 +53,7 @@ class Run:
         if not writes:
             return cls(folder, writes=False)
         cls.refuse_taken(config)
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise RunError(
-                f"The run folder {folder} cannot be made ({error.strerror}). "
-                "Choose another --output or --name."
-            ) from error
-        run = cls(folder)
+        run = cls(_make_folder(folder, unique=config.name is None))
         settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
         settings["features"].pop("directory", None)  # of this machine, and decides no result
         run.write("config.yaml", write_config(settings))
@@ -242,6 +236,23 @@ class Run:
         finally:
             logger.removeHandler(handler)
             handler.close()
+
+
+def _make_folder(first: Path, *, unique: bool) -> Path:
+    """Makes a folder, or where it must be a new one and is there, one with a number behind it."""
+    folder, number = first, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except OSError as error:
+            if not (unique and folder.is_dir()):
+                raise RunError(
+                    f"The run folder {folder} cannot be made ({error.strerror}). "
+                    "Choose another --output or --name."
+                ) from error
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
 
 
 def open_model(path: Path) -> Run | None:

@@ -1,5 +1,6 @@
 import errno
 import logging
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,24 @@ def test_opening_what_is_no_run_says_what_is_missing(run: Run, tmp_path: Path):
         Run.open(run.folder)
     with pytest.raises(RunError, match=r"no config\.yaml and no model\.keras"):
         Run.open(tmp_path / "nowhere")
+
+
+def test_runs_that_begin_in_the_same_second_do_not_meet(tmp_path: Path, monkeypatch):
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 1, 2, 3, 4, 5)
+
+    monkeypatch.setattr("ensemble.run.datetime", Clock)
+    config = ExperimentConfig(output=tmp_path)
+
+    names = [Run.create(config, "faces").folder.name for _ in range(3)]
+
+    assert names == [
+        "faces-20260102-030405",
+        "faces-20260102-030405-2",
+        "faces-20260102-030405-3",
+    ]
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path):
