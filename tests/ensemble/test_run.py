@@ -62,7 +62,7 @@ def test_opening_what_is_no_run_says_what_is_missing(run: Run, tmp_path: Path):
 def test_runs_that_begin_in_the_same_second_do_not_meet(tmp_path: Path, monkeypatch):
     class Clock(datetime):
         @classmethod
-        def now(cls, tz=None):
+        def now(cls):
             return cls(2026, 1, 2, 3, 4, 5)
 
     monkeypatch.setattr("ensemble.run.datetime", Clock)
