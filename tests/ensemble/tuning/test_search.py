@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,15 @@ def wait_for_trials(folder: Path, count: int) -> dict[str, int]:
     raise AssertionError(f"no {count} trials have ended")
 
 
+def free_port() -> int:
+    """Returns a free port below those that the system gives to connections, a worker's own too."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as place, suppress(OSError):
+            place.bind(("127.0.0.1", port))
+            return port
+
+
 def ended(folder: Path) -> list[Path]:
     return sorted((folder / "trials").glob("*/trial.json"))
 
@@ -173,9 +184,7 @@ def test_a_search_that_is_killed_loses_and_repeats_no_trial(start, folder):
 
 @pytest.mark.slow
 def test_the_trial_of_a_killed_worker_is_run_by_another_and_the_chief_ends(start, folder):
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        port = place.getsockname()[1]
+    port = free_port()
 
     def role(name: str) -> dict[str, str]:
         return {
