@@ -32,7 +32,7 @@ docs: $(VENV)/docs
 $(BIN)/ensemble: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[openvino]'
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
 	touch $@
 
 $(VENV)/dev: $(BIN)/ensemble

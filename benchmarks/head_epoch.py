@@ -38,6 +38,7 @@ from ensemble.training.loops import training_loop  # noqa: E402
 from ensemble.training.optimizers import FusedAdam  # noqa: E402
 from ensemble.training.targets import one_hot  # noqa: E402
 from ensemble.training.trainer import train_model  # noqa: E402
+from ensemble.training.wide_loop import wide_loop  # noqa: E402
 
 _CLASSES = 8
 _BATCH = 32
@@ -73,13 +74,12 @@ def compare_speed(images: int, size: int, epochs: int) -> tuple[float, float]:
     data = make_data(images, size, seed=0)
     model = build_head(size)
     model.compile(FusedAdam(), "categorical_crossentropy", metrics=["accuracy"])
-    run = training_loop(model)
+    run = wide_loop(model, batch_size=_BATCH) or training_loop(model)
 
     def run_epoch(epoch: int) -> None:
         model.reset_metrics()
         order = draw_order(data, seed=0, epoch=epoch)
-        for block in read_blocks(data, order, batch_size=_BATCH):
-            run(block)
+        run(read_blocks(data, order, batch_size=_BATCH))
         float(model.get_metrics_result()["loss"])
 
     turns = _Turns(run_epoch)

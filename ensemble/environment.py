@@ -13,7 +13,7 @@ import keras
 from ensemble.devices.devices import list_devices
 
 _PACKAGES = (
-    *("keras", "tensorflow", "jax", "torch", "openvino"),
+    *("keras", "tensorflow", "jax", "torch", "llvmlite", "openvino"),
     *("numpy", "pillow", "scikit-learn", "h5py"),
 )
 

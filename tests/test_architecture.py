@@ -29,15 +29,12 @@ NEEDS_BACKEND = {  # and only inside a function, so that the others are not need
     "ensemble.devices.cluster": {"tensorflow", "jax"},  # to find devices and processes
     "ensemble.exports.conversion": {"tensorflow"},  # to hand a graph to a converter
     "ensemble.devices.distribution": {"tensorflow", "jax"},  # to share a step between devices
-    "ensemble.training.loops": {
-        "tensorflow",
-        "jax",
-        "torch",
-    },  # to compile a loop or do without
+    "ensemble.training.host_call": {"tensorflow", "jax"},  # to leave a compiled step
+    "ensemble.training.loops": {"tensorflow", "jax", "torch"},  # to compile one or do without
     "ensemble.training.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {
-    *("keras", "keras_tuner", "grpc", "openvino", "sklearn", "matplotlib", "cv2"),
+    *("keras", "keras_tuner", "grpc", "llvmlite", "openvino", "sklearn", "matplotlib", "cv2"),
     *("starlette", "uvicorn"),
     *("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
 }

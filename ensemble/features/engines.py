@@ -204,7 +204,7 @@ def _openvino_obstacle(precision: Precision) -> str | None:
     if importlib.util.find_spec("openvino") is None:
         return (
             "The engine 'openvino' is not installed. Use the engine 'keras', or "
-            "pip install 'multibranch-ensemble[openvino]'."
+            "pip install 'multibranch-ensemble[cpu]'."
         )
     return None
 

@@ -1,7 +1,6 @@
 """Images of a split: inspected once, then streamed in batches decoded ahead in threads."""
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ import numpy as np
 from configs.errors import DataError
 from ensemble.datasets.loading import Split
 from ensemble.datasets.registry import Problem
+from ensemble.devices.cores import count_cores
 from ensemble.images.decoding import ImageError, decode
 from ensemble.images.duplicates import hash_greys, shrink
 from ensemble.progress import progress_bar
@@ -144,7 +144,7 @@ def map_ahead(
     work: Callable[[Item], Result], items: Iterable[Item], *, each: int = _AHEAD
 ) -> Iterator[Result]:
     """Maps in threads, in order, with `each` items in work for a thread and one more waiting."""
-    threads = os.cpu_count() or 1
+    threads = count_cores()
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[Result]] = deque()
         for item in items:

@@ -6,7 +6,7 @@ than the step. What a step does is left to the model's own `train_step` and
 backends.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -15,11 +15,11 @@ import numpy as np
 from ensemble.devices.distribution import ALONE, Distribution
 from ensemble.training.batches import Block
 
-Loop = Callable[[Block], None]
+Loop = Callable[[Iterable[Block]], None]
 
 
 def training_loop(model: keras.Model, distribution: Distribution = ALONE) -> Loop:
-    """Returns a function that trains a compiled model on every batch of a block, in order.
+    """Returns a function that trains a compiled model on every batch of blocks, in order.
 
     The model's metrics go on counting until they are reset. Loops keep to the
     model as it was compiled when they were made.
@@ -32,7 +32,7 @@ def training_loop(model: keras.Model, distribution: Distribution = ALONE) -> Loo
 
 
 def evaluation_loop(model: keras.Model, distribution: Distribution = ALONE) -> Loop:
-    """Returns a function that judges a compiled model on every batch of a block.
+    """Returns a function that judges a compiled model on every batch of blocks.
 
     What comes out is in the model's metrics, which go on counting until they are
     reset. Takes what `training_loop` does.
@@ -41,7 +41,7 @@ def evaluation_loop(model: keras.Model, distribution: Distribution = ALONE) -> L
 
 
 def _make_loop(model: keras.Model, distribution: Distribution, *, learns: bool) -> Loop:
-    _build_state(model, distribution)
+    build_state(model, distribution)
     step = model.train_step if learns else model.test_step
     match keras.backend.backend():
         case "tensorflow":
@@ -59,7 +59,7 @@ def _make_loop(model: keras.Model, distribution: Distribution, *, learns: bool) 
             return _TorchLoop(step, learns=learns)
 
 
-def _build_state(model: keras.Model, distribution: Distribution) -> None:
+def build_state(model: keras.Model, distribution: Distribution = ALONE) -> None:
     """Makes the variables of optimizer, loss and metrics, since a compiled loop cannot."""
     target, weight = keras.ops.ones((1, *model.output_shape[1:])), keras.ops.ones(1)
     with distribution.scope():
@@ -84,16 +84,17 @@ class _TensorFlowLoop:
         self._model = model
         self._step = step
         self._distribution = distribution
-        self._graphs: dict[int, Loop] = {}
+        self._graphs: dict[int, Callable[[Block], None]] = {}
 
-    def __call__(self, block: Block) -> None:
-        size = block.weights.shape[1]
-        if size not in self._graphs:
-            self._graphs[size] = self._trace(block)
-        with self._distribution.count_once(self._model, size):
-            self._graphs[size](block)
+    def __call__(self, blocks: Iterable[Block]) -> None:
+        for block in blocks:
+            size = block.weights.shape[1]
+            if size not in self._graphs:
+                self._graphs[size] = self._trace(block)
+            with self._distribution.count_once(self._model, size):
+                self._graphs[size](block)
 
-    def _trace(self, example: Block) -> Loop:
+    def _trace(self, example: Block) -> Callable[[Block], None]:
         import tensorflow as tf
 
         def run(block: Block) -> None:
@@ -145,10 +146,11 @@ class _JaxLoop:
         self._variables = variables
         self._longest: dict[int, int] = {}  # steps of the longest block, by size of batches
 
-    def __call__(self, block: Block) -> None:
+    def __call__(self, blocks: Iterable[Block]) -> None:
         values = tuple([variable.value for variable in group] for group in self._variables)
-        placed = self._distribution.place(self._fill_up(block))
-        values = self._run(values, placed, len(block.weights))
+        for block in blocks:
+            placed = self._distribution.place(self._fill_up(block))
+            values = self._run(values, placed, len(block.weights))
         for variables, new_values in zip(self._variables, values, strict=True):
             for variable, value in zip(variables, new_values, strict=True):
                 variable.assign(value)
@@ -171,14 +173,15 @@ class _TorchLoop:
         self._step = step
         self._learns = learns
 
-    def __call__(self, block: Block) -> None:
+    def __call__(self, blocks: Iterable[Block]) -> None:
         import torch
 
-        steps = len(block.weights)
-        block = keras.tree.map_structure(keras.ops.convert_to_tensor, block)
-        with torch.set_grad_enabled(self._learns):
-            for index in range(steps):
-                self._step(_batch(block, index))
+        for block in blocks:
+            steps = len(block.weights)
+            block = keras.tree.map_structure(keras.ops.convert_to_tensor, block)
+            with torch.set_grad_enabled(self._learns):
+                for index in range(steps):
+                    self._step(_batch(block, index))
 
 
 def _batch(block: Block, index: Any) -> Block:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from ensemble.training.epochs import Phase, seed_of, training_blocks, validation
 from ensemble.training.history import History, Progress
 from ensemble.training.interrupts import Interrupts
 from ensemble.training.loops import Loop, evaluation_loop, training_loop
+from ensemble.training.wide_loop import wide_loop
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,9 @@ def train_model(
     given, model = model, distribution.replicate(model)
     with distribution.scope():
         compile_model(model, config, phase, steps=math.ceil(len(train) / config.batch_size))
-    learn, judge = training_loop(model, distribution), evaluation_loop(model, distribution)
+    learn = wide_loop(model, distribution, batch_size=config.batch_size)
+    learn = learn or training_loop(model, distribution)
+    judge = evaluation_loop(model, distribution)
     phase = replace(phase, validation_batch=distribution.round_up(phase.validation_batch))
 
     stopping = keras.callbacks.EarlyStopping(
@@ -107,8 +110,9 @@ def train_model(
                 # TensorFlow would forget its compiled steps over it.
                 keras.utils.set_random_seed(seed_of(seed, epoch + 1))
             blocks = training_blocks(train, config, phase, seed=seed, epoch=epoch + 1)
+            blocks = telling.count(interrupts.watch(blocks))
             with refuse_full_memory(config.batch_size):
-                learnt = _run(learn, model, interrupts.watch(blocks), telling)
+                learnt = _run(learn, model, blocks)
             callbacks.on_test_begin()
             judged = _run(judge, model, interrupts.watch(validation_blocks(validation, phase)))
             callbacks.on_test_end()
@@ -143,15 +147,10 @@ def predict_examples(model: keras.Model, data: Examples, *, batch_size: int = 25
     )
 
 
-def _run(
-    loop: Loop, model: keras.Model, blocks: Iterable[Block], teller: "_EpochTeller | None" = None
-) -> dict[str, float]:
+def _run(loop: Loop, model: keras.Model, blocks: Iterable[Block]) -> dict[str, float]:
     """Runs a loop over blocks and returns the model's metrics over all of them."""
     model.reset_metrics()
-    for block in blocks:
-        loop(block)
-        if teller is not None:
-            teller.count(block.weights.size)
+    loop(blocks)
     return {name: float(value) for name, value in model.get_metrics_result().items()}
 
 
@@ -213,9 +212,11 @@ class _EpochTeller(keras.callbacks.Callback):
         self._images = images
         self.seconds = 0.0
 
-    def count(self, images: int) -> None:
-        """Moves the bar on."""
-        self._bar.update(images)
+    def count(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """Passes blocks on, and moves the bar after each."""
+        for block in blocks:
+            yield block
+            self._bar.update(block.weights.size)
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._bar = progress_bar("Training", self.params["epochs"] * self._images)

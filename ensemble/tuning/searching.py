@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from keras_tuner.engine.trial import Trial
 
 from configs.errors import RunError
+from ensemble.devices.cores import count_cores
 from ensemble.experiment import fit, resume
 from ensemble.tuning.chief import Standing, lead
-from ensemble.tuning.forks import Forks, count_cores
+from ensemble.tuning.forks import Forks
 from ensemble.tuning.spaces import SearchSpace
 from ensemble.tuning.study import Study, TrialRecord
 from ensemble.tuning.trials import Bench

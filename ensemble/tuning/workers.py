@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.errors import RunError
-from ensemble.tuning.forks import CRASHED, Forks, end_child, shares_of_cores
+from ensemble.devices.cores import shares_of_cores
+from ensemble.tuning.forks import CRASHED, Forks, end_child
 from ensemble.tuning.spaces import SearchSpace
 from ensemble.tuning.study import Study, TrialRecord
 from ensemble.tuning.trials import Bench, run_trial

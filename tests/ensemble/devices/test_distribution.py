@@ -64,7 +64,7 @@ for size in (6, 4):
         np.ones((2, size, 2), "float32"),
         np.ones((2, size), "float32"),
     )
-    run(block)
+    run([block])
     if keras.backend.backend() == "jax":
         shards = distribution.place(block).weights.addressable_shards
         seen.add(-shards[0].data.shape[1])

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from configs.errors import ConfigError, RunError
-from ensemble.tuning.forks import CRASHED, Forks, end_child, shares_of_cores
+from ensemble.tuning.forks import CRASHED, Forks, end_child
 
 
 def exit_code(child: int) -> int:
@@ -66,12 +66,3 @@ def test_children_end_when_their_parent_is_killed():
 
     assert os.read(reading, 1) == b""  # the end of the file: all of them are gone
     os.close(reading)
-
-
-def test_cores_are_shared_evenly():
-    cores = os.sched_getaffinity(0)
-    shares = [share for share in shares_of_cores(len(cores)) if share]
-
-    assert set.union(*shares) == cores
-    assert sum(map(len, shares)) == len(cores)
-    assert shares_of_cores(len(cores) + 1)[-1] is None
