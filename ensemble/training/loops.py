@@ -103,7 +103,7 @@ class _TensorFlowLoop:
                 return index + 1
 
             steps = tf.shape(block.weights)[0]
-            tf.while_loop(lambda index: index < steps, advance, [0])
+            tf.while_loop(lambda index: index < steps, advance, [0], parallel_iterations=1)
 
         signature = keras.tree.map_structure(
             lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), example

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
-from ensemble.training import wide_weights
+from ensemble.training import machine_code, wide_weights
 from ensemble.training.optimizers import FusedAdam
 from ensemble.training.wide_weights import WideWeights
 
@@ -55,6 +55,24 @@ def test_a_step_is_an_update_and_a_product(shape, cores, monkeypatch):
         np.testing.assert_allclose(product, batch @ kernel, rtol=1e-4, atol=1e-4)
         for array, expected in zip(weights.read(), (kernel, mean, square), strict=True):
             np.testing.assert_allclose(array, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_cpu_without_wide_vectors_computes_the_same(monkeypatch):
+    def run() -> np.ndarray:
+        weights, _ = make((300, 70))
+        features = np.random.default_rng(3).standard_normal((8, 300), "float32")
+        weights.multiply(features)
+        return weights.learn(np.ones((8, 70), "float32"), 0.1, features)
+
+    expected = run()
+    features = machine_code.binding.FeatureMap()
+    monkeypatch.setattr(machine_code.binding, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(machine_code.binding, "get_host_cpu_name", lambda: "generic")
+    plain = machine_code.compile_step.__wrapped__()
+    monkeypatch.setattr(wide_weights, "compile_step", lambda: plain)
+
+    assert plain.columns == 16
+    np.testing.assert_allclose(run(), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
