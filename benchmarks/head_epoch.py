@@ -6,7 +6,8 @@
 
 Both train the same head (Dense 512 relu he_normal, BatchNorm, Dropout 0.2, softmax
 of 8 classes) on the same arrays in memory, in batches of 32 with Adam; `fit` runs
-with Keras's defaults. They take turns, an epoch each, so that whatever else the
+with Keras's defaults. Where llvmlite is installed, a head on many features trains
+by `ensemble.training.wide_loop`. They take turns, an epoch each, so that whatever else the
 machine does meets both; figures are medians of the epochs after the first, which
 compiles. `--seeds` trains both from each seed on data with something to learn, and
 prints the validation accuracy of the last epoch, which should differ by no more

@@ -2,8 +2,7 @@
 
 `fit` returns to Python after every step, which for a small head takes longer
 than the step. What a step does is left to the model's own `train_step` and
-`test_step`; here is only their repetition, and with it all that differs between
-backends.
+`test_step`; here is only their repetition, and how each backend compiles it.
 """
 
 from collections.abc import Callable, Iterable

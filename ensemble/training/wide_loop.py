@@ -69,6 +69,7 @@ def _find_layer(model: keras.Model) -> keras.layers.Dense | None:
         and type(first) is keras.layers.Dense
         and first.trainable
         and first.kernel_regularizer is first.kernel_constraint is None
+        and first.activity_regularizer is None
         and first.compute_dtype == first.variable_dtype == "float32"
         and len(first.input.shape) == 2
         and math.prod(first.kernel.shape) >= _FEWEST_WEIGHTS

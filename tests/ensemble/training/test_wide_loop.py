@@ -117,6 +117,12 @@ def skipping() -> keras.Model:
     return keras.Model({"a": features}, keras.layers.Dense(3, activation="softmax")(joined))
 
 
+def punished() -> keras.Model:
+    features = keras.Input((8,), name="a")
+    hidden = keras.layers.Dense(4, activity_regularizer="l2")(features)
+    return keras.Model({"a": features}, keras.layers.Dense(3, activation="softmax")(hidden))
+
+
 def frozen() -> keras.Model:
     model = build()
     next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense)).trainable = False
@@ -129,6 +135,7 @@ def frozen() -> keras.Model:
         (lambda: build(fusion="grid", head="conv", head_options={}), FusedAdam()),
         (skipping, FusedAdam()),
         (frozen, FusedAdam()),
+        (punished, FusedAdam()),
         (build, FusedAdam(weight_decay=0.1)),
         (build, FusedAdam(global_clipnorm=1.0)),
         (build, FusedAdam(use_ema=True)),
@@ -136,7 +143,18 @@ def frozen() -> keras.Model:
         (build, FusedAdam(factors=[1.0] * 6)),
         (build, keras.optimizers.Adam()),
     ],
-    ids=["conv", "skips", "frozen", "decay", "clips", "ema", "amsgrad", "factors", "adam"],
+    ids=[
+        "conv",
+        "skips",
+        "frozen",
+        "punished",
+        "decay",
+        "clips",
+        "ema",
+        "amsgrad",
+        "factors",
+        "adam",
+    ],
 )
 def test_other_models_are_left_to_the_usual_loop(make, optimizer):
     model = make()
