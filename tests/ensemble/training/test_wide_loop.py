@@ -49,14 +49,18 @@ def inputs(*counts: int) -> dict[str, np.ndarray]:
     }
 
 
-def block(steps: int, size: int) -> Block:
+def block(steps: int, size: int, dtype: str = "float32") -> Block:
     generator = np.random.default_rng([steps, size])
     labels = generator.integers(3, size=(steps, size))
     weights = generator.uniform(size=(steps, size)).astype("float32")
-    return Block(inputs(steps, size), one_hot(labels, 3), weights)
+    features = {name: array.astype(dtype) for name, array in inputs(steps, size).items()}
+    return Block(features, one_hot(labels, 3), weights)
 
 
-EPOCHS = [[block(3, BATCH), block(2, BATCH), block(1, 5)], [block(1, 5), block(4, BATCH)]]
+EPOCHS = [
+    [block(3, BATCH), block(2, BATCH), block(1, 5)],
+    [block(1, 5), block(4, BATCH, "float16")],
+]
 
 
 def values(variables: list[keras.Variable]) -> list[np.ndarray]:
