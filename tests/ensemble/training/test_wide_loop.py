@@ -89,8 +89,8 @@ def values(variables: list[keras.Variable]) -> list[np.ndarray]:
 )
 def test_it_does_what_the_usual_loop_does(options):
     """Also to moments, metrics, the seeds of dropout and moving statistics."""
-    make_optimizer = options.pop("optimizer", plain_adam)
-    model, other = (build(make_optimizer(), **options) for _ in range(2))
+    make_optimizer = options.get("optimizer", plain_adam)
+    model, other = (build(**{**options, "optimizer": make_optimizer()}) for _ in range(2))
     for some in (model, other):
         adapt_scales(some, inputs(2, 30))
     wide, usual = wide_loop.wide_loop(model, batch_size=BATCH), training_loop(other)
@@ -104,6 +104,9 @@ def test_it_does_what_the_usual_loop_does(options):
 
         for found, expected in zip(model.variables, other.variables, strict=True):
             np.testing.assert_allclose(*values([found, expected]), 1e-4, 1e-5, err_msg=found.path)
+        for name, value in model.get_metrics_result().items():
+            expected = float(other.get_metrics_result()[name])
+            np.testing.assert_allclose(float(value), expected, rtol=1e-4)
         found, expected = (values(some.optimizer.variables) for some in (model, other))
         for array, expected_array in zip(found, expected, strict=True):
             np.testing.assert_allclose(array, expected_array, rtol=1e-3, atol=1e-6)
