@@ -154,16 +154,25 @@ class SearchConfig(Settings):
         description="dotted leaf to its values; best told in a .yaml file",
         json_schema_extra={"metavar": "YAML"},
     )
+    grids: Annotated[list[dict[str, Space]], BeforeValidator(_read_text)] = Field(
+        [],
+        description="in place of spaces: several, whose combinations a grid tries once each",
+        json_schema_extra={"metavar": "YAML"},
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "SearchConfig":
+        if self.grids and self.spaces:
+            raise ValueError("grids stand in place of spaces; leave out search.spaces")
+        if self.grids and self.tuner != "grid":
+            raise ValueError(f"grids need the tuner grid. Received: {self.tuner}")
         if self.seeds > 1 and self.tuner != "grid":
             raise ValueError(
                 f"{self.seeds} seeds need the tuner grid, which tries each setting with every "
                 f"seed. Received: {self.tuner}"
             )
-        if self.seeds > 1 and "seed" in self.spaces:
-            raise ValueError("seed is in search.spaces already; leave out search.seeds")
+        if self.seeds > 1 and any("seed" in spaces for spaces in [self.spaces, *self.grids]):
+            raise ValueError("seed varies already; leave out search.seeds")
         return self
 
 
@@ -173,9 +182,10 @@ class SearchExperiment(ExperimentConfig):
     search: SearchConfig = SearchConfig()
 
     @property
-    def spaces(self) -> dict[str, Space]:
-        """All leaves that vary, the seed among them where several are asked for."""
+    def grids(self) -> list[dict[str, Space]]:
+        """The spaces that are searched, one as a rule; the seed is in each if several are asked."""
+        grids = self.search.grids or [self.search.spaces]
         if self.search.seeds == 1:
-            return self.search.spaces
+            return grids
         seeds = list(range(self.seed, self.seed + self.search.seeds))
-        return {**self.search.spaces, "seed": Space(kind="choice", values=seeds)}
+        return [{**spaces, "seed": Space(kind="choice", values=seeds)} for spaces in grids]

@@ -56,7 +56,7 @@ def _search(argv: Sequence[str] | None) -> None:
         train_winner,
     )
 
-    board = _Screen(config)
+    board = _Screen(space)
     if name is None:
         place = Path(tempfile.mkdtemp(prefix="search-"))  # a socket that no other user can reach
         os.environ.update({_IP: "unix", _PORT: str(place / "chief"), _ID: "worker"})
@@ -90,9 +90,9 @@ def _read_role(environment: Mapping[str, str]) -> str | None:
 class _Screen:
     """Shows the best trials: a table that is drawn again on a terminal, lines elsewhere."""
 
-    def __init__(self, config: SearchExperiment) -> None:
-        self._objective = config.search.objective
-        self._paths = list(config.spaces)
+    def __init__(self, space: SearchSpace) -> None:
+        self._objective = space.config.search.objective
+        self._paths = [dimension.path for dimension in space.dimensions]
         self._live = sys.stderr.isatty()
         self._lines = 0
         self._told = -1
@@ -126,13 +126,13 @@ class _Screen:
         self._lines = len(text)
 
     def _row(self, record: "TrialRecord") -> list[str]:
-        values = (label(record.values[path]) for path in self._paths)
+        values = (label(record.values.get(path, "")) for path in self._paths)
         value = f"{record.metrics[self._objective]:.4f}"
         return [str(record.number), value, *values, str(record.epochs), f"{record.seconds:.1f}"]
 
     def _describe(self, record: "TrialRecord") -> str:
         values = ", ".join(
-            f"{path.split('.')[-1]} {label(record.values[path])}" for path in self._paths
+            f"{path.split('.')[-1]} {label(value)}" for path, value in record.values.items()
         )
         value = record.metrics[self._objective]
         return f"{self._objective} {value:.4f} in trial {record.number} ({values})"

@@ -1,8 +1,10 @@
 """The space of a search: which leaves vary, and the settings that a trial's values make."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import product
+from operator import getitem
 from typing import Any
 
 from configs.errors import ConfigError
@@ -10,7 +12,7 @@ from configs.files import write_config
 from configs.leaves import leaf_paths, put_leaf
 from configs.options import options_model
 from configs.registry import near_miss
-from configs.schema import ExperimentConfig
+from configs.schema import ExperimentConfig, Part
 from configs.search import SearchExperiment, Space
 from ensemble.checks import check_settings
 from heads.registry import HEADS
@@ -21,6 +23,8 @@ _DECIDES_FEATURES = ("data.", "seed", "model.weights", "model.fusion", "features
 _MOST_SETS = 64  # sets of features that one search may need
 _DEFAULT_TRIALS = 30
 
+WITHOUT = ""  # a tuner's token for a leaf that a trial goes without
+
 
 @dataclass(frozen=True)
 class Dimension:
@@ -30,16 +34,20 @@ class Dimension:
         path: Dotted, such as "training.learning_rate".
         space: Its values.
         values: The single values, None for a range.
+        optional: Whether some trials go without this leaf.
     """
 
     path: str
     space: Space
     values: tuple[Any, ...] | None
+    optional: bool = False
 
     @property
     def tokens(self) -> list[Any]:
         """What a tuner knows the single values by: numbers of one type, or else texts."""
         values = self.values or ()
+        if self.optional:
+            return [*map(label, values), WITHOUT]
         if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             return list(values)
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -53,6 +61,12 @@ class Dimension:
         if isinstance(token, str):
             return self.values[self.tokens.index(token)]
         return min(self.values, key=lambda value: abs(value - token))
+
+    def token_of(self, values: Mapping[str, Any]) -> Any:
+        """Returns the token of this leaf's value among a trial's values."""
+        if self.path not in values:
+            return WITHOUT
+        return self.tokens[list(map(label, self.values or ())).index(label(values[self.path]))]
 
     def probes(self) -> list[Any]:
         """Returns the values to be held against the settings: all, or the ends of a range."""
@@ -71,13 +85,15 @@ class SearchSpace:
 
     def __init__(self, config: SearchExperiment) -> None:
         self.config = config
-        self.dimensions = [
-            Dimension(path, space, None if (values := space.candidates()) is None else (*values,))
-            for path, space in config.spaces.items()
+        self._grids = [
+            [_dimension(path, space) for path, space in spaces.items()] for spaces in config.grids
         ]
-        mistakes = list(self._mistakes())
+        self.dimensions = [dimension for grid in self._grids for dimension in grid]
+        mistakes = dict.fromkeys(self._mistakes())
         if mistakes:
             raise ConfigError("\n".join(mistakes))
+        if len(self._grids) > 1:
+            self.dimensions = _span(list(self.combinations()))
 
     @property
     def trials(self) -> int | None:
@@ -104,13 +120,31 @@ class SearchSpace:
             settings["model"]["weights"] = kept or "imagenet"
         return check_settings(settings, ExperimentConfig)
 
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Yields dotted leaf to value for all combinations of each grid, none of them twice.
+
+        A leaf that varies in another grid alone has the value of the settings around
+        them; an option that the trial's head does not take is left out.
+        """
+        known = set()
+        for grid in self._grids:
+            for values in _combine(grid):
+                if len(self._grids) > 1:
+                    values = self._complete(values)
+                    if _words(values) in known:
+                        continue
+                    known.add(_words(values))
+                yield values
+
     def feature_configs(self) -> list[ExperimentConfig]:
         """Returns settings for each set of stored features, with all branches that may occur."""
-        chosen = [d for d in self.dimensions if d.path.startswith(_DECIDES_FEATURES)]
-        labels = self._branch_labels()
+        wanted: dict[Hashable, tuple[dict[str, Any], dict[str, None]]] = {}
+        for grid in self._grids:
+            for named in _combine([d for d in grid if d.path.startswith(_DECIDES_FEATURES)]):
+                _, labels = wanted.setdefault(_words(named), (named, {}))
+                labels.update(dict.fromkeys(self._branch_labels(grid)))
         sets: list[ExperimentConfig] = []
-        for values in product(*(dimension.probes() for dimension in chosen)):
-            named = dict(zip((d.path for d in chosen), values, strict=True))
+        for named, labels in wanted.values():
             fitting = [
                 name for name in labels if not self._refusal({**named, "model.branches": [name]})
             ]
@@ -120,22 +154,37 @@ class SearchSpace:
                     sets.append(config)
         return sets
 
+    @property
+    def _place(self) -> str:
+        return "search.grids" if self.config.search.grids else "search.spaces"
+
+    def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds the values of leaves that vary in other grids alone."""
+        settings = self._settings(values)
+        paths = list(dict.fromkeys(dimension.path for dimension in self.dimensions))
+        known = {**_head_leaves(Part.model_validate(settings["model"]["head"]), paths), **values}
+        known |= {
+            path: reduce(getitem, path.split("."), settings)
+            for path in paths
+            if path not in known and not path.startswith("model.head.")
+        }
+        return {path: known[path] for path in paths if path in known}
+
     def _settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
         settings = self.config.model_dump(mode="json", exclude={"search"})
         for path in sorted(values, key=lambda path: path.count(".")):  # a part before its options
             put_leaf(settings, path.split("."), values[path])
         return settings
 
-    def _branch_labels(self) -> list[str]:
-        labels = {branch.label: None for branch in self.config.model.branches}
-        varied = [d for d in self.dimensions if d.path == "model.branches"]
-        if varied:
-            labels = {
-                name.strip(): None
-                for value in varied[0].probes()
-                for name in (value.split(",") if isinstance(value, str) else value)
-            }
-        return list(labels)
+    def _branch_labels(self, grid: Sequence[Dimension]) -> list[str]:
+        for dimension in grid:
+            if dimension.path == "model.branches":
+                return [
+                    name.strip()
+                    for value in dimension.probes()
+                    for name in (value.split(",") if isinstance(value, str) else value)
+                ]
+        return [branch.label for branch in self.config.model.branches]
 
     def _mistakes(self) -> Iterator[str]:
         if not self.dimensions:
@@ -149,15 +198,15 @@ class SearchSpace:
         for dimension in self.dimensions:
             path = dimension.path
             if path not in _searchable():
-                yield _refuse_path(path)
+                yield _refuse_path(path, self._place)
             elif dimension.values is None and path.startswith(_DECIDES_FEATURES):
                 yield (
-                    f"`search.spaces.{path}` decides which features are stored. "
+                    f"`{self._place}.{path}` decides which features are stored. "
                     "Name its values one by one: [a, b, ...]."
                 )
             elif dimension.values is None and self.config.search.tuner == "grid":
                 yield (
-                    f"`search.spaces.{path}` has no end for a grid. Name its values one by one, "
+                    f"`{self._place}.{path}` has no end for a grid. Name its values one by one, "
                     "or give {float: [low, high]} a step."
                 )
             else:
@@ -181,7 +230,7 @@ class SearchSpace:
                     break
                 reasons.append(reason)
             else:
-                yield f"`search.spaces.{dimension.path}` has {label(value)}: {reasons[0]}"
+                yield f"`{self._place}.{dimension.path}` has {label(value)}: {reasons[0]}"
 
     def _refusal(self, values: Mapping[str, Any]) -> str | None:
         try:
@@ -216,6 +265,47 @@ def label(value: Any) -> str:
     return write_config(value).replace("\n", ", ").removesuffix(", ").removesuffix(", ...")
 
 
+def _dimension(path: str, space: Space) -> Dimension:
+    values = space.candidates()
+    return Dimension(path, space, None if values is None else tuple(values))
+
+
+def _combine(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Yields every combination of values, the last leaf varying fastest."""
+    for values in product(*(dimension.probes() for dimension in dimensions)):
+        yield dict(zip((d.path for d in dimensions), values, strict=True))
+
+
+def _span(combinations: Sequence[Mapping[str, Any]]) -> list[Dimension]:
+    """Returns the leaves of combinations, with all values that occur."""
+    dimensions = []
+    for path in dict.fromkeys(path for values in combinations for path in values):
+        found = [values[path] for values in combinations if path in values]
+        distinct = list({label(value): value for value in found}.values())
+        dimension = _dimension(path, Space(kind="choice", values=distinct))
+        dimensions.append(replace(dimension, optional=len(found) < len(combinations)))
+    return dimensions
+
+
+def _head_leaves(head: Part, paths: Sequence[str]) -> dict[str, Any]:
+    """Returns a head without the options that are leaves by themselves, and all its options."""
+    fields = options_model(HEADS.get(head.name).build).model_fields
+    rest = {
+        name: value for name, value in head.options.items() if f"model.head.{name}" not in paths
+    }
+    return {
+        "model.head": {"name": head.name, **rest} if rest else head.name,
+        **{
+            f"model.head.{name}": head.options.get(name, field.get_default())
+            for name, field in fields.items()
+        },
+    }
+
+
+def _words(values: Mapping[str, Any]) -> Hashable:
+    return tuple((path, label(value)) for path, value in values.items())
+
+
 def _searchable() -> list[str]:
     options = {
         f"model.head.{name}" for spec in HEADS for name in options_model(spec.build).model_fields
@@ -227,13 +317,13 @@ def _searchable() -> list[str]:
     ]
 
 
-def _refuse_path(path: str) -> str:
+def _refuse_path(path: str, place: str) -> str:
     if path.startswith(_NEEDS_IMAGES):
-        return _refuse_images(f"search.spaces.{path}")
+        return _refuse_images(f"{place}.{path}")
     if path in _NOT_OF_A_TRIAL:
-        return f"`search.spaces.{path}` decides no trial's result. Leave it out of the spaces."
+        return f"`{place}.{path}` decides no trial's result. Leave it out of the spaces."
     hint = near_miss(path, _searchable())
-    return f"Unknown setting `search.spaces.{path}`." + (
+    return f"Unknown setting `{place}.{path}`." + (
         f" Did you mean `{hint}`?" if hint else " Name a leaf, such as training.learning_rate."
     )
 

@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 
 from configs.errors import RunError
 from ensemble.features.shards import write_whole
-from ensemble.tuning.spaces import Dimension, SearchSpace
+from ensemble.tuning.spaces import WITHOUT, Dimension, SearchSpace
 from ensemble.tuning.study import DIRECTIONS, TrialRecord
 
 log = logging.getLogger(__name__)
@@ -183,24 +182,21 @@ class LastingOracle(keras_tuner.Oracle):
 
 
 class GridOracle(LastingOracle):
-    """Proposes every combination once, the last leaf varying fastest."""
+    """Proposes every combination once, in order."""
 
-    def declare(self, dimensions: list[Dimension]) -> None:
-        """Says which values are combined."""
-        self._axes = [
-            [(dimension.path, token) for token in dimension.tokens] for dimension in dimensions
-        ]
+    def declare(self, space: SearchSpace) -> None:
+        """Says which combinations there are."""
+        self._space = space
+        self._count = sum(1 for _ in space.combinations())
 
     def total(self) -> int | None:
-        count = 1
-        for axis in self._axes:
-            count *= len(axis)
-        return min(count, self.max_trials or count)
+        return min(self._count, self.max_trials or self._count)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        for combination in product(*self._axes):
-            if not self._duplicate(dict(combination)):
-                return {"status": Status.RUNNING, "values": dict(combination)}
+        for values in self._space.combinations():
+            tokens = {each.path: each.token_of(values) for each in self._space.dimensions}
+            if not self._duplicate(tokens):
+                return {"status": Status.RUNNING, "values": tokens}
         return {"status": Status.STOPPED}
 
 
@@ -257,7 +253,7 @@ def make_oracle(
     match search.tuner:
         case "grid":
             oracle = GridOracle(**common)
-            oracle.declare(space.dimensions)
+            oracle.declare(space)
         case "random":
             oracle = RandomOracle(**common)
         case "bayesian":
@@ -274,7 +270,9 @@ def values_of(trial: Trial, space: SearchSpace) -> dict[str, Any]:
     """Returns dotted leaf to value for a trial that an oracle proposes."""
     given = trial.hyperparameters.values
     values = {
-        dimension.path: dimension.value_of(given[dimension.path]) for dimension in space.dimensions
+        dimension.path: dimension.value_of(given[dimension.path])
+        for dimension in space.dimensions
+        if given[dimension.path] != WITHOUT
     }
     if _EPOCHS in given:
         values["training.epochs"] = int(given[_EPOCHS])

@@ -88,9 +88,34 @@ def test_several_seeds_are_a_space_of_their_own():
     settings["search"]["seeds"] = 3
     several = SearchExperiment.model_validate(settings)
 
-    assert list(alone.spaces) == ["training.epochs"]
-    assert several.spaces["seed"].candidates() == [7, 8, 9]
-    assert several.spaces["training.epochs"] == alone.spaces["training.epochs"]
+    (alone_space,), (several_space,) = alone.grids, several.grids
+    assert list(alone_space) == ["training.epochs"]
+    assert several_space["seed"].candidates() == [7, 8, 9]
+    assert several_space["training.epochs"] == alone_space["training.epochs"]
+
+
+def test_several_seeds_are_in_each_grid():
+    grids = [{"training.epochs": [1]}, {"training.epsilon": [1]}]
+    search = {"tuner": "grid", "seeds": 2, "grids": grids}
+    config = SearchExperiment.model_validate({"seed": 5, "search": search})
+
+    assert [space["seed"].candidates() for space in config.grids] == [[5, 6], [5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("search", "told"),
+    [
+        ({"tuner": "random", "grids": [{"seed": [1]}]}, "need the tuner grid. Received: random"),
+        (
+            {"tuner": "grid", "grids": [{"seed": [1]}], "spaces": {"seed": [1]}},
+            "leave out search.spaces",
+        ),
+        ({"tuner": "grid", "grids": [{"seed": [1]}], "seeds": 2}, "leave out search.seeds"),
+    ],
+)
+def test_grids_that_would_not_be_tried_as_they_stand_are_refused(search, told):
+    with pytest.raises(ValidationError, match=told):
+        SearchExperiment.model_validate({"search": search})
 
 
 @pytest.mark.parametrize(

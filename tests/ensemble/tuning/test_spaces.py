@@ -105,6 +105,84 @@ def test_a_grid_needs_ends():
     assert "has no end for a grid" in refusal(spaces, search={"tuner": "grid"})
 
 
+def grids_of(*grids: dict[str, Any], **sections: Any) -> SearchSpace:
+    search = {"tuner": "grid", "grids": list(grids)}
+    values = {"model": {"weights": "random"}, **sections, "search": search}
+    return SearchSpace(SearchExperiment.model_validate(values))
+
+
+def test_what_stands_in_two_grids_is_combined_once_and_tells_all_that_varies():
+    space = grids_of(
+        {"training.learning_rate": [1e-3, 1e-4]},
+        {"training.learning_rate": [1e-4], "training.epsilon": [1, 1e-7]},
+        {"training.epsilon": [1e-7, 1e-8]},
+    )
+
+    assert list(space.combinations()) == [
+        {"training.learning_rate": rate, "training.epsilon": epsilon}
+        for rate, epsilon in [(1e-3, 1e-7), (1e-4, 1e-7), (1e-4, 1), (1e-3, 1e-8)]
+    ]
+    assert {dimension.path: dimension.values for dimension in space.dimensions} == {
+        "training.learning_rate": (1e-3, 1e-4),
+        "training.epsilon": (1e-7, 1, 1e-8),
+    }
+
+
+def test_an_option_that_the_head_of_a_trial_does_not_take_is_left_out():
+    space = grids_of(
+        {"model.head": ["linear"]},
+        {"model.head": ["dense"], "model.head.units": [8]},
+        {"model.head.units": [16, 512]},
+        model={"head": {"dropout": 0.5}, "weights": "random"},
+    )
+
+    assert list(space.combinations()) == [
+        {"model.head": "linear"},
+        {"model.head": "dense", "model.head.units": 8},
+        {"model.head": {"name": "dense", "dropout": 0.5}, "model.head.units": 16},
+        {"model.head": {"name": "dense", "dropout": 0.5}, "model.head.units": 512},
+    ]
+    head, units = space.dimensions
+    assert (head.optional, units.optional) == (False, True)
+    options = [space.config_of(values).model.head.options for values in space.combinations()]
+    assert options == [
+        {},
+        {"units": 8},
+        {"dropout": 0.5, "units": 16},
+        {"dropout": 0.5, "units": 512},
+    ]
+
+
+def test_grids_share_features():
+    space = grids_of(
+        {"model.branches": [["vgg16"]], "model.head.units": [8]},
+        {"model.branches": [["resnet50"], ["vgg16"]]},
+        {"model.branches": [["vgg16"]], "data.image_size": [64]},
+        {"training.epochs": [3]},
+        model={"branches": ["densenet121"], "weights": "random"},
+    )
+
+    assert [
+        (config.data.image_size, [branch.label for branch in config.model.branches])
+        for config in space.feature_configs()
+    ] == [(96, ["vgg16", "resnet50", "densenet121"]), (64, ["vgg16"])]
+
+
+@pytest.mark.parametrize(
+    ("grid", "told"),
+    [
+        ({"training.learnig_rate": [1]}, "`search.grids.training.learnig_rate`"),
+        ({"training.epsilon": [-1]}, "`search.grids.training.epsilon` has -1"),
+        ({"training.epsilon": {"log": [1e-8, 1]}}, "has no end for a grid"),
+    ],
+)
+def test_a_mistake_in_a_grid_is_told_once(grid, told):
+    with pytest.raises(ConfigError, match=told) as caught:
+        grids_of(grid, {"training.epochs": [1]}, grid)
+
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_features_are_stored_once_for_all_trials_that_read_them():
     space = space_of(
         {

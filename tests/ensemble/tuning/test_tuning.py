@@ -72,6 +72,29 @@ def test_a_grid_holds_every_combination_once(open_oracle):
     assert oracle.total() == len(expected)
 
 
+def test_several_grids_hold_every_combination_once(open_oracle):
+    grids = [
+        {"model.head": ["linear"], "training.epsilon": [1e-7, 1]},
+        {"model.head": ["dense"], "model.head.units": [8, 16]},
+        {"training.epsilon": [1e-7], "model.head": ["linear", "dense"], "model.head.dropout": [0]},
+    ]
+    space = space_of("grid", spaces={}, grids=grids)
+
+    seen = []
+    while len(seen) < 20:  # each trial by an oracle that has just begun
+        oracle = open_oracle(space)
+        trial = oracle.create_trial("worker0")
+        if trial.status == "STOPPED":
+            break
+        seen.append(values_of(trial, space))
+        finish(oracle, trial)
+
+    assert seen == list(space.combinations())
+    assert oracle.total() == len(seen) == 5
+    heads = [(values["model.head"], values.get("model.head.units")) for values in seen]
+    assert heads == [("linear", None)] * 2 + [("dense", 8), ("dense", 16), ("dense", 512)]
+
+
 @pytest.mark.parametrize("tuner", ["grid", "random", "bayesian", "hyperband"])
 def test_a_search_that_is_broken_off_anywhere_tries_the_same_as_one_that_is_not(
     tuner, open_oracle, tmp_path
