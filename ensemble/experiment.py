@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from configs.errors import RunError
-from configs.schema import DataConfig, ExperimentConfig
+from configs.schema import ExperimentConfig
 from ensemble.datasets.leaks import REPEAT_COLUMNS, repeat_rows
 from ensemble.datasets.loading import Dataset, Split
 from ensemble.devices.cluster import distribute, notice_loss
@@ -87,14 +87,18 @@ class FitResult:
 
 
 def fit(
-    config: ExperimentConfig, *, begun: Callable[[Mapping[str, Any]], None] | None = None
+    config: ExperimentConfig,
+    *,
+    begun: Callable[[Mapping[str, Any]], Progress | None] | None = None,
+    read: tuple[Dataset, Images] | None = None,
 ) -> FitResult:
     """Trains an ensemble as its settings say and writes a run folder.
 
     Args:
         config: The settings.
         begun: Gets the record of what the training starts from, data and weights, before it
-            starts.
+            starts; may return how far it has come elsewhere, to go on from there.
+        read: What these settings' data are, where they have been read already.
 
     Raises:
         UserError: If data, weights, stored features or the run folder cannot be used.
@@ -104,13 +108,15 @@ def fit(
     distribution = distribute(config.training)
     if distribution.writes:
         Run.refuse_taken(config)
-    dataset = read_dataset(config.data, config.seed)
+    dataset, images = read or (read_dataset(config.data, config.seed), None)
     extractor, model = build_frozen(config, dataset)
     config = config.model_copy(update={"model": model})
     branches = "+".join(branch.layer_name for branch in model.branches)
     run = Run.create(config, f"{dataset.name}-{branches}", writes=distribution.writes)
     with run.logging():
-        return _fit(run, config, dataset, extractor, None, distribution, begun)
+        tell_start(config, dataset)
+        images = images or inspect_dataset(dataset, config.data)
+        return _fit(run, config, dataset, images, extractor, None, distribution, begun)
 
 
 def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitResult:
@@ -136,29 +142,33 @@ def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitRes
     extractor, _ = build_frozen(config, dataset)
     with run.logging():
         log.info("going on after epoch %d", len(progress.history) if progress else 0)
-        return _fit(run, config, dataset, extractor, progress, distribution)
+        tell_start(config, dataset)
+        images = inspect_dataset(dataset, config.data)
+        return _fit(run, config, dataset, images, extractor, progress, distribution)
 
 
 def _fit(
     run: Run,
     config: ExperimentConfig,
     dataset: Dataset,
+    images: Images,
     extractor: keras.Model,
     progress: Progress | None,
     distribution: Distribution,
-    begun: Callable[[Mapping[str, Any]], None] | None = None,
+    begun: Callable[[Mapping[str, Any]], Progress | None] | None = None,
 ) -> FitResult:
     trackers = make_trackers(config, run) if run.writes else []
-    tell_start(config, dataset)
     size = config.data.image_size
-    images = _inspect(run, dataset, config.data)
+    _tell_flaws(run, images)
+    refuse_unreadable(dataset, images)
     if progress is None:
         run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset, images))
         run.write("samples.png", png(_plot_samples(dataset, images.train.readable, size)))
         record = _describe(config, extractor, images)
         run.write_json("environment.json", record)
-        if begun is not None:
-            begun(record)
+        progress = begun(record) if begun else None
+        if progress is not None:
+            write_checkpoint(run, progress)
     else:
         record = _read_record(run, images)
 
@@ -219,18 +229,14 @@ def _describe(config: ExperimentConfig, extractor: keras.Model, images: Images) 
         **describe_environment(),
         "seed": config.seed,
         "weights": record_weights(config.model, extractor),
-        "data": _describe_data(images),
+        "data": record_data(images),
     }
-
-
-def _describe_data(images: Images) -> dict[str, Any]:
-    return {"train": record_data(images.train), "validation": record_data(images.validation)}
 
 
 def _read_record(run: Run, images: Images) -> dict[str, Any]:
     """Returns what was recorded when a run was begun, which must have been with these images."""
     record = run.read_json("environment.json")
-    if record.get("data") != _describe_data(images):
+    if record.get("data") != record_data(images):
         raise RunError(
             f"The images or labels are no longer those that {run.folder} was begun with. "
             f"Put them back, or train anew with --config {run.folder / 'config.yaml'}."
@@ -238,9 +244,8 @@ def _read_record(run: Run, images: Images) -> dict[str, Any]:
     return record
 
 
-def _inspect(run: Run, dataset: Dataset, config: DataConfig) -> Images:
+def _tell_flaws(run: Run, images: Images) -> None:
     """Lists what cannot be used in `bad_images.csv`, and leaks in `duplicates.csv`."""
-    images = inspect_dataset(dataset, config)
     if images.problems:
         rows = ((problem.name, problem.reason) for problem in images.problems)
         path = run.write_table("bad_images.csv", ["path", "reason"], rows)
@@ -248,8 +253,6 @@ def _inspect(run: Run, dataset: Dataset, config: DataConfig) -> Images:
     if images.repeats:
         path = run.write_table("duplicates.csv", REPEAT_COLUMNS, repeat_rows(images.repeats))
         tell_repeats(images, f"; all are in {path}")
-    refuse_unreadable(dataset, images)
-    return images
 
 
 def _plot_samples(dataset: Dataset, split: Split, image_size: int) -> Figure:

@@ -58,14 +58,12 @@ def record_features(branches: Sequence[FrozenBranch]) -> dict[str, dict[str, Any
     }
 
 
-def record_data(inspection: Inspection) -> dict[str, Any]:
-    """Returns a fingerprint of images and labels that does not depend on their names."""
-    split = inspection.readable
-    rows = sorted(
-        digest + int(label).to_bytes(4, "big")
-        for digest, label in zip(inspection.digests, split.labels, strict=True)
-    )
-    return {"images": len(split), "sha256": hashlib.sha256(b"".join(rows)).hexdigest()}
+def record_data(images: Images) -> dict[str, dict[str, Any]]:
+    """Returns fingerprints of images and labels that do not depend on their names."""
+    return {
+        "train": _data_record(images.train),
+        "validation": _data_record(images.validation),
+    }
 
 
 def describe_experiment(
@@ -116,3 +114,12 @@ def _weights_record(source: str, branch: keras.Model) -> dict[str, str]:
     if source not in {"imagenet", "random"}:
         record["file_sha256"] = file_checksum(source)
     return record
+
+
+def _data_record(inspection: Inspection) -> dict[str, Any]:
+    split = inspection.readable
+    rows = sorted(
+        digest + int(label).to_bytes(4, "big")
+        for digest, label in zip(inspection.digests, split.labels, strict=True)
+    )
+    return {"images": len(split), "sha256": hashlib.sha256(b"".join(rows)).hexdigest()}

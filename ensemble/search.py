@@ -1,4 +1,4 @@
-"""`python -m ensemble.search`: tries many settings and trains the best of them."""
+"""`python -m ensemble.search`: tries many settings and makes a run of the best of them."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ def _search(argv: Sequence[str] | None) -> None:
     config, *_ = read_experiment(
         argv,
         prog="python -m ensemble.search",
-        description="Search over settings, in trials on stored features, and train the winner. "
+        description="Search over settings in trials on stored features; the best becomes a run. "
         "The same command goes on with a search that was broken off. With KerasTuner's variables "
         f"{_ID} (chief, worker0, ...), {_IP} and {_PORT} this process is one of several.",
         schema=SearchExperiment,
@@ -50,18 +50,19 @@ def _search(argv: Sequence[str] | None) -> None:
     study = Study.open(config)
     load_backend(devices=False)  # trials are forked from this process
     from ensemble.tuning.searching import (
+        make_winner,
         search_as_chief,
         search_as_worker,
         search_here,
-        train_winner,
     )
 
+    bench = None
     board = _Screen(space)
     if name is None:
         place = Path(tempfile.mkdtemp(prefix="search-"))  # a socket that no other user can reach
         os.environ.update({_IP: "unix", _PORT: str(place / "chief"), _ID: "worker"})
         try:
-            search_here(space, study, f"unix:{place / 'chief'}", board.show)
+            bench = search_here(space, study, f"unix:{place / 'chief'}", board.show)
         finally:
             shutil.rmtree(place, ignore_errors=True)
     elif "chief" in name:
@@ -71,7 +72,7 @@ def _search(argv: Sequence[str] | None) -> None:
         return
     board.end()
     load_backend()
-    print(train_winner(space, study))
+    print(make_winner(space, study, bench))
     print(f"{study.folder}/ holds trials.csv, and trials/ the settings and curves of each")
 
 

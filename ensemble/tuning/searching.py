@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from keras_tuner.engine.trial import Trial
 
@@ -11,6 +12,7 @@ from ensemble.devices.cores import count_cores
 from ensemble.experiment import fit, resume
 from ensemble.tuning.chief import Standing, lead
 from ensemble.tuning.forks import Forks
+from ensemble.tuning.leader import drop, take_over
 from ensemble.tuning.spaces import SearchSpace
 from ensemble.tuning.study import Study, TrialRecord
 from ensemble.tuning.trials import Bench
@@ -40,8 +42,11 @@ class Board:
 Show = Callable[[Board], None]
 
 
-def search_here(space: SearchSpace, study: Study, address: str, show: Show) -> None:
+def search_here(space: SearchSpace, study: Study, address: str, show: Show) -> Bench:
     """Runs a search on this machine alone: a chief, and workers beside it.
+
+    Returns:
+        What the trials have read, without the features themselves.
 
     Raises:
         UserError: If data, weights, the store or the folder cannot be used.
@@ -56,6 +61,8 @@ def search_here(space: SearchSpace, study: Study, address: str, show: Show) -> N
         _lead(space, study, address, show, watch=team.watch)
     finally:
         team.end()
+    bench.unload()
+    return bench
 
 
 def search_as_chief(space: SearchSpace, study: Study, address: str, show: Show) -> None:
@@ -80,8 +87,16 @@ def search_as_worker(space: SearchSpace, study: Study, name: str) -> None:
     work(space, study, bench, [name])
 
 
-def train_winner(space: SearchSpace, study: Study) -> str:
-    """Trains the best trial's settings into a run folder, or finishes what was begun of it.
+def make_winner(space: SearchSpace, study: Study, bench: Bench | None = None) -> str:
+    """Makes a run of the best trial, or finishes what was begun of it.
+
+    What the trial has learned is taken over. Where that is missing or started from
+    other data or weights, or trackers want to hear of the epochs, it is trained anew.
+
+    Args:
+        space: The leaves that vary.
+        study: The trials.
+        bench: What they have read, if it was in this process.
 
     Returns:
         Lines that say what came out, for the screen.
@@ -97,15 +112,21 @@ def train_winner(space: SearchSpace, study: Study) -> str:
         raise RunError(f"No trial of {study.folder} was completed.{first}")
     winner = best[0]
     name = f"winner-{winner.number:04}"
-    folder = study.folder / name
-    config = study.trial(winner.number).config.model_copy(
+    folder, trial = study.folder / name, study.trial(winner.number)
+    config = trial.config.model_copy(
         update={"name": name, "output": study.folder, "features": space.config.features}
     )
     if (folder / "report.md").exists() and not (folder / "checkpoint.npz").exists():
         return f"{folder}/ holds the winner, {objective} {winner.metrics[objective]:.4f}"
     if folder.exists():
-        return resume(folder, config).summary()
-    return fit(config).summary()
+        result = resume(folder, config)
+    else:
+        begun = None if config.training.trackers else partial(take_over, trial)
+        read = bench.read_for(space.config_of(winner.values)) if bench else None
+        result = fit(config, begun=begun, read=read)
+    if not result.history.interrupted:
+        drop(trial)
+    return result.summary()
 
 
 def default_workers(bench: Bench) -> int:

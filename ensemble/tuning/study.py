@@ -55,13 +55,18 @@ class TrialRecord:
     overhead: float = 0.0
     history: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
+    def rank(self, objective: str) -> tuple[float, int]:
+        """Returns what a completed trial is sorted by: the least is the best."""
+        value = self.metrics[objective]
+        return -value if DIRECTIONS[objective] == "max" else value, self.number
+
 
 class Study:
     """The folder of a search.
 
     It holds `search.yaml` (the settings), `oracle.json` (what the tuner knows),
     `trials.csv`, `trials/NNNN/` (each trial's settings, history, report and
-    answers) and the winner's run folder.
+    answers, and what the best one has learned) and the winner's run folder.
 
     Args:
         folder: An existing folder.
@@ -139,9 +144,8 @@ class Study:
 
     def best(self, objective: str) -> list[TrialRecord]:
         """Returns the completed trials, the best first."""
-        sign = -1 if DIRECTIONS[objective] == "max" else 1
         done = [record for record in self.records() if record.status == "completed"]
-        return sorted(done, key=lambda record: (sign * record.metrics[objective], record.number))
+        return sorted(done, key=lambda record: record.rank(objective))
 
     def write_table(self) -> Path:
         """Writes `trials.csv`, a line for each trial that came to something."""

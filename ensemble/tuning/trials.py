@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,10 +35,12 @@ from ensemble.preparation import (
     tell_start,
     training_views,
 )
+from ensemble.records import record_data, record_weights
 from ensemble.run import Run
-from ensemble.training.history import History
+from ensemble.training.history import History, Progress
 from ensemble.training.phases import make_classifier, train_head
 from ensemble.tuning.forks import Forks
+from ensemble.tuning.leader import drop_beaten, keep_if_best
 from ensemble.tuning.spaces import SearchSpace, serves
 from ensemble.tuning.study import Study, TrialRecord, trial_settings
 
@@ -53,12 +56,14 @@ class Filled:
     Args:
         keys: Branch label to what decides its features.
         weights: Where the branches' weights came from in the end.
+        origins: Branch label to a record of its weights.
         lines: What was extracted, for the screen.
         on_gpu: Whether the backend sees a GPU.
     """
 
     keys: Mapping[str, BranchKey]
     weights: str | dict[str, str]
+    origins: Mapping[str, Mapping[str, str]]
     lines: Sequence[str]
     on_gpu: bool
 
@@ -81,6 +86,7 @@ class Stock:
         self.images = images
         self.filled = filled
         self._maps: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._data = record_data(images)
 
     @classmethod
     def fill(cls, config: ExperimentConfig, forks: Forks) -> "Stock":
@@ -115,6 +121,18 @@ class Stock:
             {name: train for name, (train, _) in maps.items()},
             {name: validation for name, (_, validation) in maps.items()},
         )
+
+    def unload(self) -> None:
+        """Lets go of the features."""
+        self._maps.clear()
+
+    def origin(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Returns a record of what a training of some branches starts from."""
+        return {
+            "backend": keras.config.backend(),
+            "data": self._data,
+            "weights": {name: self.filled.origins[name] for name in labels},
+        }
 
     @property
     def byte_count(self) -> int:
@@ -154,6 +172,16 @@ class Bench:
         """Whether the backend sees a GPU."""
         return any(stock.filled.on_gpu for stock in self.stocks)
 
+    def unload(self) -> None:
+        """Lets go of the features."""
+        for stock in self.stocks:
+            stock.unload()
+
+    def read_for(self, config: ExperimentConfig) -> tuple[Dataset, Images]:
+        """Returns the data that a trial with these settings learned from."""
+        stock = self.stock_of(config)
+        return stock.dataset, stock.images
+
     def stock_of(self, config: ExperimentConfig) -> Stock:
         """Returns the features that a trial with these settings reads.
 
@@ -192,7 +220,7 @@ def run_trial(
     folder = study.trial(number)
     try:
         with _logging_to(folder):
-            record, training = _train(bench, space, folder, record)
+            record, training = _train(bench, space, study, record)
     except Exception as error:
         log.debug("trial %d failed", number, exc_info=True)
         training = 0.0
@@ -202,13 +230,15 @@ def run_trial(
     seconds = time.perf_counter() - started
     record = replace(record, seconds=seconds, overhead=seconds - training)
     study.write(record)
+    drop_beaten(study, space.config.search.objective)
     return record
 
 
 def _train(
-    bench: Bench, space: SearchSpace, folder: Run, record: TrialRecord
+    bench: Bench, space: SearchSpace, study: Study, record: TrialRecord
 ) -> tuple[TrialRecord, float]:
     """Returns what a trial came to, and the seconds that its training took."""
+    folder = study.trial(record.number)
     config = space.config_of(record.values)
     stock = bench.stock_of(config)
     labels = [branch.label for branch in config.model.branches]
@@ -222,7 +252,10 @@ def _train(
     shapes = {name: stock.filled.keys[name].shape for name in labels}
     classifier = make_classifier(config.model, shapes, stock.dataset.classes)
     started = time.perf_counter()
-    history, probabilities = train_head(classifier, maps, validation_maps, stock.images, config)
+    progress: deque[Progress] = deque(maxlen=1)
+    history, probabilities = train_head(
+        classifier, maps, validation_maps, stock.images, config, keep=progress.append
+    )
     training = time.perf_counter() - started
     if history.interrupted:
         raise KeyboardInterrupt
@@ -247,13 +280,15 @@ def _train(
         "val_balanced_accuracy": report.metrics.balanced_accuracy,
         "val_loss": history.epochs["val_loss"][history.best_epoch - 1],
     }
-    objective = metrics[space.config.search.objective]
-    if not math.isfinite(objective):
-        raise UserError(f"The training has diverged: {space.config.search.objective} is no number.")
+    objective = space.config.search.objective
+    if not math.isfinite(metrics[objective]):
+        raise UserError(f"The training has diverged: {objective} is no number.")
     folder.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
     folder.write("predictions.csv", report.predictions_csv())
     folder.write("report.json", report.as_json())
-    return _completed(record, metrics, history), training
+    record = _completed(record, metrics, history)
+    keep_if_best(study, objective, record, progress[-1], stock.origin(labels))
+    return record, training
 
 
 def _completed(record: TrialRecord, metrics: Mapping[str, float], history: History) -> TrialRecord:
@@ -280,6 +315,7 @@ def _fill(config: ExperimentConfig, dataset: Dataset, images: Images) -> Filled:
     return Filled(
         {branch.label: branch.key for branch in branches},
         model.weights,
+        record_weights(model, extractor),
         [tell_branch(branch) for branch in branches],
         any(device.startswith("gpu") for device in list_devices()),
     )

@@ -119,6 +119,31 @@ def test_a_run_that_never_finished_an_epoch_starts_anew(make_config, monkeypatch
     assert_same_run(resume(config.output / "broken", config).run, expected.run)
 
 
+def test_a_training_that_ended_elsewhere_is_not_repeated(make_config, monkeypatch):
+    config = make_config(training={"epochs": 9, "patience": 1, "learning_rate": 0.1})
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "remove_checkpoint", lambda _: None)
+        first = fit(config.model_copy(update={"name": "first"}))
+
+    def take_over(record):
+        assert first.run.read_json("environment.json")["data"] == record["data"]
+        return read_checkpoint(first.run)
+
+    with monkeypatch.context() as patch:  # it has not even to be repeated if this is killed
+        patch.setattr(experiment, "judge", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            fit(config.model_copy(update={"name": "broken"}), begun=take_over)
+
+    for result in (
+        fit(config.model_copy(update={"name": "second"}), begun=take_over),
+        resume(config.output / "broken", config),
+    ):
+        assert_same_run(result.run, first.run)
+        for name in ("history.csv", "predictions.csv"):  # its epochs took as long
+            assert (result.run.folder / name).read_text() == (first.run.folder / name).read_text()
+        assert not (result.run.folder / "checkpoint.npz").exists()
+
+
 def test_other_images_are_refused(make_config, monkeypatch, colours_folder):
     config = make_config().model_copy(update={"name": "broken"})
     break_off(monkeypatch, 1)

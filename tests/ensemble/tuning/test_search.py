@@ -138,13 +138,21 @@ def test_a_search_records_every_trial_and_trains_the_best(start, folder):
     assert str(run) in output
     assert (run / "model.keras").is_file()
 
+    # The winner is its trial, and the training is not repeated: its epochs took as long.
+    assert (run / "history.csv").read_text() == (trial / "history.csv").read_text()
+    assert probabilities(run) == probabilities(trial)
+    report = json.loads((run / "report.json").read_text())
+    assert report["metrics"]["macro"]["f1"] == pytest.approx(scores[winner], abs=1e-9)
+    assert not list(folder.glob("*/*/checkpoint.npz")) + list(folder.glob("*/*/origin.json"))
+
     # What a trial came to is what a training with the same settings comes to.
-    expected, found = probabilities(run), probabilities(trial)
+    again = ["--config", str(trial / "config.yaml"), "--name", "again"]
+    again += ["--features.directory", str(folder.parents[1] / "cache")]
+    subprocess.run([sys.executable, "-m", "ensemble.train", *again], check=True, cwd=ROOT)
+    expected, found = probabilities(folder.parent / "again"), probabilities(trial)
     assert list(found) == list(expected)
     np.testing.assert_allclose(list(found.values()), list(expected.values()), atol=1e-4)
-    report = json.loads((run / "report.json").read_text())
-    assert report["metrics"]["macro"]["f1"] == pytest.approx(scores[winner], abs=1e-4)
-    ours, theirs = (read_csv(place / "history.csv") for place in (trial, run))
+    ours, theirs = (read_csv(place / "history.csv") for place in (trial, folder.parent / "again"))
     for name in ("epoch", "val_loss", "accuracy"):
         assert [float(row[name]) for row in ours] == pytest.approx(
             [float(row[name]) for row in theirs], abs=1e-4
