@@ -29,6 +29,7 @@ load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
+from ensemble.exports.runtimes import import_openvino  # noqa: E402
 from ensemble.features.engines import Engine, make_engine  # noqa: E402
 from ensemble.model import build_extractor  # noqa: E402
 
@@ -111,7 +112,7 @@ def matrix_products() -> dict[tuple[str, int], Callable[[], object]]:
         products["numpy", size] = partial(np.matmul, matrix, matrix)
         products[keras.backend.backend(), size] = partial(_multiply, tensor)
         if importlib.util.find_spec("openvino"):
-            import openvino
+            openvino = import_openvino()
             from openvino import opset13
 
             left = opset13.parameter(matrix.shape, openvino.Type.f32)

@@ -1,5 +1,6 @@
 """What all commands share: settings from YAML and flags, errors in a line, a quiet start."""
 
+import gc
 import logging
 import os
 import sys
@@ -198,7 +199,7 @@ def load_backend(*, devices: bool = True, joining: bool = False) -> None:
     for name in ("tensorflow", "absl", "jax"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with _quiet():
+        with _quiet(), _kept_for_good():
             import keras
 
             if joining and os.environ.get(_CLUSTERS.get(keras.config.backend(), "")):
@@ -237,6 +238,24 @@ def _put_all(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, A
     for path in sorted(settings, key=lambda path: path.count(".")):  # a part before its options
         put_leaf(values, path.split("."), settings[path])
     return values
+
+
+@contextmanager
+def _kept_for_good() -> Iterator[None]:
+    """Spares Python's garbage collector what is imported, which never becomes garbage.
+
+    It would walk through the hundred thousands of objects of a backend again and
+    again while they are made, and at the end of the process.
+    """
+    if "keras" in sys.modules:  # objects of these days may well become garbage
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextmanager

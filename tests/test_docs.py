@@ -1,6 +1,7 @@
 """What the documentation says is so: its commands and examples run, its lists are complete."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import shlex
@@ -173,7 +174,8 @@ def run_command(command: str) -> None:
 @pytest.mark.slow
 def test_the_tutorial_runs_as_it_stands(workplace, server_ends):
     pytest.importorskip("cv2")
-    pytest.importorskip("openvino")
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("needs the package openvino")
 
     run_page("tutorial.md")
 

@@ -13,6 +13,7 @@ from branches.registry import BRANCHES, branch_names
 from configs.errors import ConfigError
 from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face
 from ensemble.devices.cores import count_cores
+from ensemble.exports.runtimes import import_openvino
 from ensemble.features import engines
 from ensemble.features.engines import make_engine
 from ensemble.model import build_extractor
@@ -245,7 +246,7 @@ def test_auto_leaves_a_gpu_to_keras(model, monkeypatch):
 
 @needs_openvino
 def test_auto_tells_why_openvino_cannot_run_a_branch(model, monkeypatch, caplog):
-    import openvino
+    openvino = import_openvino()
 
     def fail(graph):
         raise RuntimeError("no translator for Ridge2D\nand a long story")
