@@ -3,12 +3,12 @@
     python benchmarks/campaign.py --data ferplus_train.zip,ferplus_valid.zip \\
         --labels fer2013new.csv
 
-The three searches of `ensemble.search` that are the study's tables run one after the
-other, beginning with an empty store: 20 trainings of the dense head with early
-stopping, up to 50 epochs. Their time is that of the whole commands, from reading the
-images to the report of each table's winner. What the naive way would take for the 20
-trainings, each epoch running the frozen branches on every image again, is measured
-with Keras's `fit` and `evaluate` on a sample and scaled to the images and epochs.
+The study's three tables are one search of `ensemble.search`, which begins with an empty
+store: trainings of the dense head with early stopping, up to 50 epochs. Its time is that
+of the whole command, from reading the images to the report of the best. What the naive
+way would take for the 20 trainings, each epoch running the frozen branches on every
+image again, is measured with Keras's `fit` and `evaluate` on a sample and scaled to the
+images and epochs; and for the 16 different ones among them, which the search runs.
 Backbones have random weights; the time does not depend on them.
 """
 
@@ -19,13 +19,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from machine import describe_machine
 
+from configs.files import read_config
+from configs.search import SearchExperiment
 from ensemble.cli import load_backend
 
 load_backend()  # quietly, before anything imports Keras
@@ -34,6 +37,7 @@ from ensemble.datasets.loading import Dataset, Split, load_dataset  # noqa: E402
 from ensemble.datasets.registry import Location  # noqa: E402
 from ensemble.images.pipeline import stream  # noqa: E402
 from ensemble.model import build_model  # noqa: E402
+from ensemble.tuning.spaces import SearchSpace  # noqa: E402
 
 TABLES = ("table1_initializer", "table2_rate", "table3_epsilon")
 
@@ -56,25 +60,47 @@ def main() -> None:
     train, validation = dataset.train.select(chosen), dataset.validation
     print(f"{count:,} training and {len(validation):,} validation images\n", flush=True)
 
-    total = 0.0
-    epochs: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         manifest = write_manifest(Path(folder), dataset, train)
-        for table in TABLES:
-            started = time.perf_counter()
-            trials = search(table, args.data, manifest, args.size)
-            seconds = time.perf_counter() - started
-            total += seconds
-            for trial in trials:
-                epochs[trial["model.branches"]] += int(trial["epochs"])
-            print(f"{table:20} {len(trials):3} trials {seconds:7.1f} s", flush=True)
+        started = time.perf_counter()
+        epochs = search(args.data, manifest, args.size)
+        total = time.perf_counter() - started
+    print(f"{len(epochs)} trials, {sum(epochs.values())} epochs: {total:.1f} s", flush=True)
 
-    naive = 0.0
-    for label, number in epochs.items():
+    naive = {}
+    for label in dict.fromkeys(cell.branch for cell in epochs):
         per_step, per_look = naive_seconds(label, train, dataset.classes, args.size)
-        naive += number * (per_step * count + per_look * len(validation))
-        print(f"{label:20} {number:3} epochs {naive:9,.0f} s the naive way, so far", flush=True)
-    print(f"\nall of it {total:,.0f} s, the naive way {naive:,.0f} s: ratio {naive / total:.0f}")
+        naive[label] = per_step * count + per_look * len(validation)
+        print(f"{label:20} {naive[label]:6.1f} s an epoch the naive way", flush=True)
+    for cells in (list(study_cells()), list(epochs)):
+        number = sum(epochs[cell] for cell in cells)
+        seconds = sum(epochs[cell] * naive[cell.branch] for cell in cells)
+        print(
+            f"\n{len(cells)} trainings, {number} epochs: {seconds:,.0f} s the naive way, "
+            f"ratio {seconds / total:.0f}"
+        )
+
+
+class Cell(NamedTuple):
+    """What a figure of the study's tables was trained with."""
+
+    branch: str
+    initializer: str
+    rate: float
+    epsilon: float
+
+
+def study_cells() -> Iterator[Cell]:
+    """Yields what the 20 figures were trained with, 4 of them twice."""
+    for table in TABLES:
+        space = SearchSpace(SearchExperiment.model_validate(read_config(table)))
+        for config in map(space.config_of, space.combinations()):
+            yield Cell(
+                config.model.branches[0].label,
+                config.model.head.options.get("kernel_initializer", "he_normal"),
+                config.training.learning_rate,
+                config.training.epsilon,
+            )
 
 
 def write_manifest(folder: Path, dataset: Dataset, train: Split) -> Path:
@@ -91,17 +117,25 @@ def write_manifest(folder: Path, dataset: Dataset, train: Split) -> Path:
     return path
 
 
-def search(table: str, data: str, manifest: Path, size: int) -> list[dict[str, str]]:
-    """Runs a search as a user does, and returns the rows of its trials."""
-    output = manifest.parent / table
-    command = [sys.executable, "-m", "ensemble.search", "--config", table, "--data", data]
-    command += ["--labels", str(manifest), "--weights", "random", "--image-size", str(size)]
-    command += ["--views", "1", "--output", str(output)]
+def search(data: str, manifest: Path, size: int) -> dict[Cell, int]:
+    """Runs the search as a user does, and returns the epochs of each trial."""
+    output = manifest.parent / "runs"
+    command = [sys.executable, "-m", "ensemble.search", "--config", "study_tables"]
+    command += ["--data", data, "--labels", str(manifest), "--weights", "random"]
+    command += ["--image-size", str(size), "--views", "1", "--output", str(output)]
     environment = os.environ | {"ENSEMBLE_CACHE": str(manifest.parent / "store")}
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    (table_of_trials,) = output.glob("*/trials.csv")
-    with table_of_trials.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    (table,) = output.glob("*/trials.csv")
+    with table.open(newline="", encoding="utf-8") as file:
+        return {
+            Cell(
+                row["model.branches"],
+                row["model.head.kernel_initializer"],
+                float(row["training.learning_rate"]),
+                float(row["training.epsilon"]),
+            ): int(row["epochs"])
+            for row in csv.DictReader(file)
+        }
 
 
 def naive_seconds(
