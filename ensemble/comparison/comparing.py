@@ -87,7 +87,8 @@ def _draw_tradeoff(standings: Sequence[Standing], costs: Sequence[Cost]) -> byte
             "Time, one image (ms)": [1000 * cost.single for cost in costs],
             "Time an image, in batches (ms)": [1000 * cost.batch for cost in costs],
         },
-        f"Quality against cost, {standings[0].metrics.images:,} images, 95 % intervals",
+        f"Quality against cost, {standings[0].metrics.images:,} images, 95 % intervals; "
+        "equal costs side by side",
     )
     return png(figure)
 

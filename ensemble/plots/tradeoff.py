@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from scipy.optimize import isotonic_regression
 
 from ensemble.plots.figures import (
     COLOURS,
@@ -22,6 +23,9 @@ from ensemble.plots.figures import (
     text_width,
 )
 
+_APART = 0.17  # inches between two points, so that their numbers do not touch
+_ROOM = 0.22  # of the logarithm, beside the outermost points
+
 
 def plot_tradeoff(
     names: Sequence[str],
@@ -31,6 +35,8 @@ def plot_tradeoff(
     title: str = "",
 ) -> Figure:
     """Draws how good models are against what they cost, each with its interval.
+
+    Models whose costs would lie upon each other stand side by side, in the order given.
 
     Args:
         names: Of the models; a number stands for each in the panels.
@@ -52,7 +58,7 @@ def plot_tradeoff(
         for column, (cost, amounts) in enumerate(costs.items()):
             place = left + column * (left + width), top + row * (height + apart)
             axes = add_panel(figure, *place, width, height)
-            _draw_points(axes, amounts, values, groups)
+            _draw_points(axes, amounts, values, groups, width)
             axes.set_title(score, loc="left", **lettering(HEADING))
             axes.set_xlabel(cost, **lettering())
     x, y = len(costs) * (left + width) + 0.2, top
@@ -75,29 +81,52 @@ def _draw_points(
     amounts: Sequence[float],
     values: Sequence[tuple[float, float, float]],
     groups: Sequence[int],
+    width: float,
 ) -> None:
-    for turn, index in enumerate(np.argsort(amounts, kind="stable")):
-        amount, (value, low, high) = amounts[index], values[index]
+    places, limits = _place(amounts, width)
+    for index, (place, (value, low, high)) in enumerate(zip(places, values, strict=True)):
         colour = COLOURS[(groups[index] - 1) % len(COLOURS)]
-        axes.plot([amount, amount], [low, high], color=colour, lw=1.1, alpha=0.55)
-        axes.plot(amount, value, "o", color=colour, markersize=4.5, markeredgecolor="white")
-        above = turn % 2 == 0  # at the other end in turns, as neighbours would cover each other
+        axes.plot([place, place], [low, high], color=colour, lw=1.1, alpha=0.55)
+        axes.plot(place, value, "o", color=colour, markersize=4.5, markeredgecolor="white")
         axes.annotate(
             str(index + 1),
-            (amount, high if above else low),
-            (0, 2 if above else -2),
+            (place, high),
+            (0, 2),
             textcoords="offset points",
             ha="center",
-            va="bottom" if above else "top",
+            va="bottom",
             **lettering(7, colour),
         )
     axes.margins(y=0.08)
     axes.set_xscale("log")
-    axes.set_xlim(0.8 * min(amounts), 1.25 * max(amounts))
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.set_xlim(*limits)
+    within_a_decade = limits[1] < 10 * limits[0]
+    ticks = (
+        MaxNLocator(nbins=5, steps=[1, 2, 5, 10]) if within_a_decade else LogLocator(subs=(1, 2, 5))
+    )
+    axes.xaxis.set_major_locator(ticks)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter("{x:.2f}")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
     axes.set_ylim(*keep_apart(*axes.get_ylim(), 0.07))
     set_rules(axes, "both")
+
+
+def _place(amounts: Sequence[float], width: float) -> tuple[np.ndarray, tuple[float, float]]:
+    """Returns where points go on a logarithmic scale as wide as that, and the scale's limits.
+
+    They go as near to their amounts as leaves `_APART` between any two.
+    """
+    logs = np.log(amounts)
+    order = np.argsort(logs, kind="stable")
+    low, high = logs.min() - _ROOM, logs.max() + _ROOM
+    for _ in range(5):  # a longer scale takes more of it for the same distance
+        apart = min(_APART, 0.9 * width / len(logs)) / width * (high - low)
+        steps = apart * np.arange(len(logs))
+        placed = isotonic_regression(logs[order] - steps).x + steps
+        low = min(low, placed[0] - apart)
+        high = max(high, placed[-1] + apart)
+    places = np.empty_like(logs)
+    places[order] = placed
+    return np.exp(places), (float(np.exp(low)), float(np.exp(high)))

@@ -363,6 +363,26 @@ def test_each_history_is_a_line_of_its_own_in_all_four_panels():
     assert {*histories} <= {text.get_text() for text in figure.texts}
 
 
+@pytest.mark.parametrize(
+    "amounts",
+    [[5.0] * 20, [9.0, 5.0, 9.1, 5.0, 5.2] * 3, [1.0] * 12 + [1000.0], [3.0], [1.0, 1.05] * 40],
+)
+def test_models_of_equal_costs_stand_side_by_side(amounts):
+    names, values = [str(amount) for amount in amounts], [(0.5, 0.4, 0.6)] * len(amounts)
+
+    figure = plot_tradeoff(names, [1] * len(amounts), {"F1": values}, {"Time": amounts})
+
+    (axes,) = figure.axes
+    places = np.array([text.xy[0] for text in axes.texts])
+    inches = np.log(axes.get_xlim()) @ [-1, 1] / (axes.get_position().width * figure.bbox.width)
+    order = np.argsort(amounts, kind="stable")
+    gaps = np.diff(np.log(places[order])) / inches / figure.dpi
+    assert (gaps > min(0.15, 2.5 / len(amounts))).all()
+    assert axes.get_xlim()[0] < places.min() <= places.max() < axes.get_xlim()[1]
+    middle = np.exp(np.mean(np.log(amounts)))
+    assert np.exp(np.mean(np.log(places))) == pytest.approx(middle, rel=1e-3)
+
+
 def test_a_tradeoff_shows_each_model_at_its_cost_with_its_interval():
     scores = {"Accuracy": [(0.7, 0.65, 0.74), (0.8, 0.77, 0.83)]}
     costs = {"Parameters": [20.0, 10.0], "Time": [3.0, 4.0]}
@@ -371,13 +391,13 @@ def test_a_tradeoff_shows_each_model_at_its_cost_with_its_interval():
 
     assert len(figure.axes) == 2
     for axes, amounts in zip(figure.axes, costs.values(), strict=True):
-        drawn = {(*line.get_xdata(), *line.get_ydata()) for line in axes.get_lines()}
-        assert drawn == {
-            shape
+        drawn = [(*line.get_xdata(), *line.get_ydata()) for line in axes.get_lines()]
+        assert drawn == [
+            pytest.approx(shape)
             for amount, (value, low, high) in zip(amounts, scores["Accuracy"], strict=True)
             for shape in ((amount, amount, low, high), (amount, value))
-        }
+        ]
         ends = {text.get_text(): text.xy for text in axes.texts}
-        assert ends["1"] in {(amounts[0], 0.65), (amounts[0], 0.74)}
-        assert ends["2"] in {(amounts[1], 0.77), (amounts[1], 0.83)}
+        assert ends["1"] == pytest.approx((amounts[0], 0.74))
+        assert ends["2"] == pytest.approx((amounts[1], 0.83))
     assert {"1  one", "2  two", "1 branch", "2 branches"} <= {t.get_text() for t in figure.texts}
