@@ -1,10 +1,13 @@
 """Images of a split: inspected once, then streamed in batches decoded ahead in threads."""
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +25,10 @@ Result = TypeVar("Result")
 
 _STRETCH = 64  # images that a thread looks at before another one may: it wakes up to cold caches
 _STRETCH_BYTES = 2**19  # of pixels, in the same way
+_QUICK = (
+    0.15e-3  # seconds: threads that decode an image sooner wait for each other most of the time
+)
+_PROBED = 9  # images that are decoded to see how long it takes
 _AHEAD = 8  # images in work for each thread: enough to hide a slow read, little memory
 
 
@@ -97,7 +104,9 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
 
     found: list[Fingerprint | Problem] = []
     with progress_bar(label, len(split)) as bar:
-        for looks in map_ahead(look, _pieces(range(len(split)), _STRETCH), each=1):
+        threads = _suitable_threads(split, image_size)
+        stretches = _pieces(range(len(split)), _STRETCH)
+        for looks in map_ahead(look, stretches, each=1, threads=threads):
             found += looks
             bar.update(len(looks))
     kept = [index for index, item in enumerate(found) if isinstance(item, Fingerprint)]
@@ -135,16 +144,28 @@ def stream(split: Split, image_size: int, *, batch_size: int) -> Iterator[tuple[
     batches = max(1, _STRETCH_BYTES // (batch_size * image_size**2 * 3))
     indices = range(len(split))
     stretches = _pieces(indices, batches * batch_size)
-    for stretch, images in zip(stretches, map_ahead(read, stretches, each=1), strict=True):
+    ahead = map_ahead(read, stretches, each=1, threads=_suitable_threads(split, image_size))
+    for stretch, images in zip(stretches, ahead, strict=True):
         for rows in _pieces(stretch, batch_size):
             yield slice(rows.start, rows.stop), images[rows.start - stretch.start :][: len(rows)]
 
 
 def map_ahead(
-    work: Callable[[Item], Result], items: Iterable[Item], *, each: int = _AHEAD
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    each: int = _AHEAD,
+    threads: int | None = None,
 ) -> Iterator[Result]:
-    """Maps in threads, in order, with `each` items in work for a thread and one more waiting."""
-    threads = count_cores()
+    """Maps in threads, in order, with `each` items in work for a thread and one more waiting.
+
+    Args:
+        work: From an item to what comes of it.
+        items: Taken as they are needed.
+        each: See above.
+        threads: How many; None: one for each core.
+    """
+    threads = threads or count_cores()
     with ThreadPoolExecutor(threads) as pool:
         pending: deque[Future[Result]] = deque()
         for item in items:
@@ -153,6 +174,17 @@ def map_ahead(
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _suitable_threads(split: Split, image_size: int) -> int:
+    """Returns how many threads decode a split's images fastest: one if they are small."""
+    times = []
+    for index in np.linspace(0, len(split) - 1, min(_PROBED, len(split))).astype(int):
+        started = time.perf_counter()
+        with suppress(ImageError, OSError):
+            decode(split.images.read(split.names[index]), image_size)
+        times.append(time.perf_counter() - started)
+    return count_cores() if times and median(times) > _QUICK else 1
 
 
 def _pieces(indices: range, size: int) -> list[range]:
