@@ -108,7 +108,7 @@ def search(
         child = subprocess.Popen(command, stdout=output, stderr=output)
         while child.poll() is None:
             ended = len(list((folder / "trials").glob("*/trial.json")))
-            if ended < trials:  # then the winner is trained
+            if ended < trials:  # then the best becomes a run
                 memory.append((ended, proportional_memory(child.pid) / 1e3))
             time.sleep(0.1)
     if child.returncode:
