@@ -6,7 +6,6 @@ the model is; docs/export.md describes its fields.
 
 import importlib.util
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from branches.checksums import file_checksum
 from configs.errors import ConfigError, DataError, RunError
 from configs.registry import unknown
+from ensemble.devices.cores import count_cores
 
 Format = Literal["onnx", "openvino", "saved_model", "litert"]
 CARD = "model.json"
@@ -227,7 +227,7 @@ def _load_openvino(path: Path) -> Runner:
 def _load_litert(path: Path) -> Runner:
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    interpreter = Interpreter(str(path), num_threads=count_cores())
     image = interpreter.get_input_details()[0]["index"]
     output = interpreter.get_output_details()[0]["index"]
     allocated = -1  # images

@@ -10,7 +10,6 @@ An error is JSON with one sentence: {"error": "..."}.
 
 import asyncio
 import base64
-import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from ensemble.devices.cores import count_cores
 from ensemble.prediction.annotation import draw_maps
 from ensemble.prediction.answers import as_record
 from ensemble.prediction.predictor import Faces, Predictor
@@ -109,7 +109,7 @@ class _Service:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Starts the queue and lets the model answer once, as its first answer is slow."""
         self._queue = BatchQueue(self._predictor.classify)
-        self._readers = ThreadPoolExecutor(os.cpu_count(), "reader")
+        self._readers = ThreadPoolExecutor(count_cores(), "reader")
         worker = asyncio.create_task(self._queue.run())
         size = self._predictor.model.image_size
         await self._queue.classify(np.zeros((1, size, size, 3), np.uint8))
