@@ -114,8 +114,6 @@ def fit(
     branches = "+".join(branch.layer_name for branch in model.branches)
     run = Run.create(config, f"{dataset.name}-{branches}", writes=distribution.writes)
     with run.logging():
-        tell_start(config, dataset)
-        images = images or inspect_dataset(dataset, config.data)
         return _fit(run, config, dataset, images, extractor, None, distribution, begun)
 
 
@@ -142,23 +140,23 @@ def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitRes
     extractor, _ = build_frozen(config, dataset)
     with run.logging():
         log.info("going on after epoch %d", len(progress.history) if progress else 0)
-        tell_start(config, dataset)
-        images = inspect_dataset(dataset, config.data)
-        return _fit(run, config, dataset, images, extractor, progress, distribution)
+        return _fit(run, config, dataset, None, extractor, progress, distribution)
 
 
 def _fit(
     run: Run,
     config: ExperimentConfig,
     dataset: Dataset,
-    images: Images,
+    images: Images | None,
     extractor: keras.Model,
     progress: Progress | None,
     distribution: Distribution,
     begun: Callable[[Mapping[str, Any]], Progress | None] | None = None,
 ) -> FitResult:
     trackers = make_trackers(config, run) if run.writes else []
+    tell_start(config, dataset)
     size = config.data.image_size
+    images = images or inspect_dataset(dataset, config.data)
     _tell_flaws(run, images)
     refuse_unreadable(dataset, images)
     if progress is None:

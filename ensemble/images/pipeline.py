@@ -25,9 +25,7 @@ Result = TypeVar("Result")
 
 _STRETCH = 64  # images that a thread looks at before another one may: it wakes up to cold caches
 _STRETCH_BYTES = 2**19  # of pixels, in the same way
-_QUICK = (
-    0.15e-3  # seconds: threads that decode an image sooner wait for each other most of the time
-)
+_QUICK = 0.15e-3  # seconds: threads that decode an image in less mostly wait for each other
 _PROBED = 9  # images that are decoded to see how long it takes
 _AHEAD = 8  # images in work for each thread: enough to hide a slow read, little memory
 
