@@ -183,6 +183,9 @@ def _settings(config: SearchExperiment) -> dict[str, Any]:
     settings = config.model_dump(mode="json", exclude_none=True, exclude={"name", "output"})
     settings["features"].pop("directory", None)
     settings["search"].pop("workers", None)
+    for name in ("spaces", "grids"):  # one stands in place of the other
+        if not settings["search"][name]:
+            del settings["search"][name]
     return settings
 
 
