@@ -74,10 +74,8 @@ def take_over(folder: Run, origin: Mapping[str, Any]) -> Progress | None:
     except RunError as error:
         log.debug("%s", error)
         progress = None
-    log.info(
-        "%s",
-        f"trial {folder.name} has trained it already"
-        if progress
-        else f"trial {folder.name} has left nothing to go on from: it is trained again",
-    )
+    if progress is None:
+        log.info("trial %s has left nothing to go on from: it is trained again", folder.name)
+    else:
+        log.info("trial %s has trained it already", folder.name)
     return progress
