@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from ensemble.run import Run
 from ensemble.tuning.spaces import label
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 2.0  # seconds for another process to write the settings of a search
 
 DIRECTIONS = {
     "val_macro_f1": "max",
@@ -87,11 +90,13 @@ class Study:
         study = cls(config.output / name)
         path = study.folder / "search.yaml"
         settings = _settings(config)
-        if path.exists():
+        if study.folder.exists() and any(study.folder.iterdir()):
+            if not _appears(path):
+                raise RunError(
+                    f"{study.folder} is there and holds no search. Choose another --name."
+                )
             _refuse_other(settings, path)
             return study
-        if study.folder.exists() and any(study.folder.iterdir()):
-            raise RunError(f"{study.folder} is there and holds no search. Choose another --name.")
         try:
             study.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -154,6 +159,14 @@ class Study:
         columns = ["trial", "status", *leaves, *DIRECTIONS]
         columns += ["epochs", "best_epoch", "seconds", "overhead", "reason"]
         return Run(self.folder).write_table("trials.csv", columns, _rows(records, leaves))
+
+
+def _appears(path: Path) -> bool:
+    """Tells whether a file is there, or soon is: a chief or a worker may be about to write it."""
+    end = time.monotonic() + _PATIENCE
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return path.exists()
 
 
 def _rows(records: Sequence[TrialRecord], leaves: Sequence[str]) -> Iterator[list[object]]:

@@ -1,6 +1,8 @@
 """A search's folder: its settings, and who may go on with them."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -52,6 +54,28 @@ def test_another_search_is_refused(search, told, tmp_path):
     with pytest.raises(RunError, match="holds another search") as caught:
         Study.open(other)
     assert told in str(caught.value)
+
+
+def test_processes_that_begin_a_search_together_do_not_refuse_each_other(tmp_path):
+    for number in range(10):
+        config = config_of(tmp_path / str(number), spaces=RATES)
+        together = Barrier(6)
+
+        def begin(_: int, config=config, together=together) -> Path:
+            together.wait()
+            return Study.open(config).folder
+
+        with ThreadPoolExecutor(6) as pool:
+            assert len(set(pool.map(begin, range(6)))) == 1
+
+
+def test_a_folder_that_holds_something_else_is_refused(tmp_path):
+    config = config_of(tmp_path, spaces=RATES).model_copy(update={"name": "mine"})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("of the user")
+
+    with pytest.raises(RunError, match="holds no search"):
+        Study.open(config)
 
 
 def test_searches_of_other_spaces_lie_in_other_folders(tmp_path):
