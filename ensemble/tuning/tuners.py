@@ -186,16 +186,17 @@ class GridOracle(LastingOracle):
 
     def declare(self, space: SearchSpace) -> None:
         """Says which combinations there are."""
-        self._space = space
+        self._dimensions = space.dimensions
         self._count = sum(1 for _ in space.combinations())
+        self._coming = space.combinations()
 
     def total(self) -> int | None:
         return min(self._count, self.max_trials or self._count)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        for values in self._space.combinations():
-            tokens = {each.path: each.token_of(values) for each in self._space.dimensions}
-            if not self._duplicate(tokens):
+        for values in self._coming:
+            tokens = {each.path: each.token_of(values) for each in self._dimensions}
+            if not self._duplicate(tokens):  # an oracle that goes on meets those before
                 return {"status": Status.RUNNING, "values": tokens}
         return {"status": Status.STOPPED}
 
