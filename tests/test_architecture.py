@@ -210,7 +210,7 @@ def test_a_planted_violation_is_found(law, name, source, modules):
 def test_all_modules_are_read(modules):
     assert {"configs", "branches", "heads", "ensemble", "ensemble.datasets"} <= set(modules)
     assert "ensemble.train" in _commands(modules)
-    assert {"branches.vgg", "heads.dense", "ensemble.datasets.folder"} <= set(
+    assert {"branches.vgg", "heads.dense", "ensemble.datasets.sources.folder"} <= set(
         _registrations(modules)
     )
 

@@ -81,7 +81,7 @@ class Location:
         roots: Folders, .zip archives or .csv files; empty for the demo.
         labels: A CSV of labels or votes, or None. A relative name that does not
             exist on disk may be a member of an archive among `roots`.
-        protocol: How votes become a label; see `ensemble.datasets.fer`.
+        protocol: How votes become a label; see `ensemble.datasets.sources.fer`.
     """
 
     roots: tuple[Path, ...] = ()
@@ -109,9 +109,7 @@ class DatasetSpec:
     priority: int = 50
 
 
-SOURCES: Registry[DatasetSpec] = Registry(
-    "source", package="ensemble.datasets", machinery={"registry", "files", "loading", "tables"}
-)
+SOURCES: Registry[DatasetSpec] = Registry("source", package="ensemble.datasets.sources")
 
 
 def register_source(spec: DatasetSpec) -> DatasetSpec:

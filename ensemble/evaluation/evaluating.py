@@ -9,8 +9,8 @@ import numpy as np
 from configs.errors import DataError, RunError
 from configs.schema import DataConfig
 from ensemble.datasets.loading import Dataset, Labelled, Split, load_labelled
-from ensemble.datasets.manifest import read_column
 from ensemble.datasets.registry import Location, Problem
+from ensemble.datasets.sources.manifest import read_column
 from ensemble.evaluation.groups import GroupReport, measure_groups
 from ensemble.evaluation.metrics import measure
 from ensemble.evaluation.report import Report, TrainingSummary

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from configs.errors import DataError
-from ensemble.datasets.fer import (
+from ensemble.datasets.loading import load_dataset
+from ensemble.datasets.registry import Location
+from ensemble.datasets.sources.fer import (
     EMOTIONS,
     VOTES,
     count_votes,
@@ -17,8 +19,6 @@ from ensemble.datasets.fer import (
     load_fer2013,
     load_ferplus,
 )
-from ensemble.datasets.loading import load_dataset
-from ensemble.datasets.registry import Location
 
 HEADER = (
     "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"

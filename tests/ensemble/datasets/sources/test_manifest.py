@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataError
-from ensemble.datasets.manifest import load, matches, read_column
 from ensemble.datasets.registry import Collection, Location
+from ensemble.datasets.sources.manifest import load, matches, read_column
 
 
 def write(root: Path, *names: str) -> None:

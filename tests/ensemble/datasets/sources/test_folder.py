@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from configs.errors import DataError
-from ensemble.datasets.folder import load, matches
 from ensemble.datasets.registry import Location
+from ensemble.datasets.sources.folder import load, matches
 
 
 def write(root: Path, *names: str) -> Path:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble.datasets.demo import FACES_PER_CLASS
 from ensemble.datasets.drawn_faces import EXPRESSIONS
 from ensemble.datasets.registry import SOURCES, Location
+from ensemble.datasets.sources.demo import FACES_PER_CLASS
 
 
 @pytest.fixture(scope="module")
