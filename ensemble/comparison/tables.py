@@ -11,7 +11,7 @@ from ensemble.comparison.candidates import Candidate
 from ensemble.comparison.costs import Cost
 from ensemble.comparison.published import REPORTS, TABLES, PublishedReport, PublishedTable
 from ensemble.comparison.verdicts import Gain, Spread, Standing
-from ensemble.evaluation.intervals import Comparison, Difference, Interval
+from ensemble.evaluation.intervals import METHOD, Comparison, Difference, Interval
 from ensemble.tuning.spaces import label
 
 
@@ -58,7 +58,7 @@ def figure_table(standings: Sequence[Standing]) -> Table:
             row += _against(standing.against_first)
         rows.append(row)
     images = standings[0].metrics.images
-    note = "Brackets: 95 % intervals by bootstrap over the images."
+    note = f"Brackets: 95 % intervals. {METHOD}."
     if paired:
         note += (
             " Differences are paired, image by image. A first one that was chosen for being the "

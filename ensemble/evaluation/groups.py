@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.evaluation.intervals import SEED, Difference, Interval, interval_of, resample_scores
+from ensemble.evaluation.intervals import (
+    SEED,
+    Difference,
+    Interval,
+    interval_of,
+    resample_scores,
+    wilson_interval,
+)
 
 FEW_IMAGES = 30  # of a class or a group; with fewer, its figures are warned of
 
@@ -111,7 +118,7 @@ def measure_groups(
                 name,
                 int(rows.sum()),
                 point,
-                interval_of(accuracy[name]),
+                wilson_interval(int(confusion.trace()), int(rows.sum())),
                 f1,
                 interval_of(macro_f1[name]),
             )

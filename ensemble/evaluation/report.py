@@ -16,6 +16,7 @@ from ensemble.evaluation.calibration import Calibration, measure_calibration
 from ensemble.evaluation.groups import FEW_IMAGES, GroupReport
 from ensemble.evaluation.intervals import (
     LEVEL,
+    METHOD,
     NO_GAIN,
     ScoreIntervals,
     compare,
@@ -104,7 +105,7 @@ class Report:
 
     @cached_property
     def intervals(self) -> ScoreIntervals:
-        """95 % intervals of the figures, by bootstrap over the images."""
+        """95 % intervals of the figures."""
         return score_intervals(self.metrics.confusion)
 
     @cached_property
@@ -173,7 +174,7 @@ class Report:
             "subject": self.subject,
             "classes": list(self.classes),
             "metrics": self.metrics.to_dict(),
-            "intervals": {"level": LEVEL, **asdict(self.intervals)},
+            "intervals": {"level": LEVEL, "method": METHOD, **asdict(self.intervals)},
             "calibration": self.calibration.to_dict(),
             "groups": asdict(self.groups) if self.groups else None,
             "warnings": self.warnings,
@@ -224,7 +225,8 @@ def _summary_lines(report: Report) -> list[str]:
         macro_f1,
         f"  weakest class  {scores.name}: F1 {scores.f1:.3f} "
         f"{shares(intervals.class_f1[weakest])}, "
-        f"recall {scores.recall:.1%} of {plural(scores.support, 'image')}",
+        f"recall {scores.recall:.1%} {percents(intervals.class_recall[weakest])} of "
+        f"{plural(scores.support, 'image')}",
         *(f"  {warning}" for warning in report.warnings),
     ]
 

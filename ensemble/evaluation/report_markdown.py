@@ -7,7 +7,7 @@ import numpy as np
 from ensemble.datasets.registry import Problem
 from ensemble.evaluation.calibration import FITTED_ON, Calibration
 from ensemble.evaluation.groups import GroupReport, describe_gaps
-from ensemble.evaluation.intervals import ScoreIntervals
+from ensemble.evaluation.intervals import METHOD, ScoreIntervals
 from ensemble.evaluation.markdown import escape as _escape
 from ensemble.evaluation.markdown import table as _table
 from ensemble.evaluation.metrics import ClassScores, Metrics, Scores
@@ -54,9 +54,8 @@ def _headline(report: Report) -> str:
     ]
     header = ["", "Model", "95 % interval"]
     text = (
-        f"Measured on {plural(metrics.images, 'image')}. Intervals are by bootstrap over these "
-        "images: they tell what other images of the same kind would change, not what another "
-        "seed would."
+        f"Measured on {plural(metrics.images, 'image')}. {METHOD}. They describe what other images "
+        "of the same kind would change, not what another seed would."
     )
     if baseline:
         header.append("Majority class")
@@ -77,18 +76,21 @@ def _headline(report: Report) -> str:
 
 def _class_section(metrics: Metrics, intervals: ScoreIntervals) -> str:
     rows = [
-        [_escape(scores.name), *_rates(scores), shares(interval), f"{scores.support:,}"]
-        for scores, interval in zip(metrics.per_class, intervals.class_f1, strict=True)
+        [_escape(scores.name), *_rates(scores), shares(f1), shares(recall), f"{scores.support:,}"]
+        for scores, f1, recall in zip(
+            metrics.per_class, intervals.class_f1, intervals.class_recall, strict=True
+        )
     ]
     averages = (
         ("*macro average*", metrics.macro, shares(intervals.macro_f1)),
         ("*weighted average*", metrics.weighted, ""),
     )
     rows += [
-        [name, *_rates(scores), interval, f"{metrics.images:,}"]
+        [name, *_rates(scores), interval, "", f"{metrics.images:,}"]
         for name, scores, interval in averages
     ]
-    table = _table(["Class", "Precision", "Recall", "F1", "95 % of F1", "Images"], rows)
+    header = ["Class", "Precision", "Recall", "F1", "95 % of F1", "95 % of recall", "Images"]
+    table = _table(header, rows)
     absent = [_escape(scores.name) for scores in metrics.per_class if not scores.support]
     note = f"\n\nWithout images, yet part of the macro average: {', '.join(absent)}."
     return f"## Classes\n\n{table}{note if absent else ''}"

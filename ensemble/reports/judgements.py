@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ensemble.evaluation.calibration import FITTED_ON, Calibration
 from ensemble.evaluation.groups import GroupReport, describe_gaps
-from ensemble.evaluation.intervals import Interval
+from ensemble.evaluation.intervals import METHOD, Interval
 from ensemble.evaluation.metrics import Metrics, Scores
 from ensemble.reports.charts import draw_interval, draw_reliability
 from ensemble.reports.elements import Markup, Node, element, scroll, table, warning
@@ -34,8 +34,8 @@ def describe_figures(judgement: Judgement) -> Node:
     if metrics.top2_accuracy is not None:
         more.insert(1, f"top-2 accuracy {metrics.top2_accuracy:.2%}")
     text = (
-        f"{judgement.subject}: {', '.join(more)}. Intervals are by bootstrap over these images: "
-        "they tell what other images of the same kind would change, not what another seed would."
+        f"{judgement.subject}: {', '.join(more)}. {METHOD}. They describe what other images of the "
+        "same kind would change, not what another seed would."
     )
     if baseline:
         text += (
@@ -74,12 +74,15 @@ def describe_details(judgement: Judgement) -> Iterator[tuple[str, Node]]:
 
 def _classes(judgement: Judgement) -> Node:
     metrics, intervals = judgement.metrics, judgement.intervals
-    rows: list[list[Node]] = [["Class", "", "F1", "95 % of F1", "Precision", "Recall", "Images"]]
-    for scores, interval in zip(metrics.per_class, intervals.class_f1, strict=True):
-        rates = [f"{rate:.3f}" for rate in (scores.precision, scores.recall)]
-        chart = draw_interval(scores.f1, interval.low, interval.high)
-        row: list[Node] = [scores.name, chart, f"{scores.f1:.3f}", shares(interval)]
-        rows.append([*row, *rates, f"{scores.support:,}"])
+    header: list[Node] = ["Class", "", "F1", "95 % of F1"]
+    rows = [[*header, "Precision", "Recall", "95 % of recall", "Images"]]
+    for scores, f1, recall in zip(
+        metrics.per_class, intervals.class_f1, intervals.class_recall, strict=True
+    ):
+        chart = draw_interval(scores.f1, f1.low, f1.high)
+        row: list[Node] = [scores.name, chart, f"{scores.f1:.3f}", shares(f1)]
+        row += [f"{scores.precision:.3f}", f"{scores.recall:.3f}", shares(recall)]
+        rows.append([*row, f"{scores.support:,}"])
     mean = draw_interval(metrics.macro.f1, intervals.macro_f1.low, intervals.macro_f1.high)
     rows.append(_average("macro average", metrics, metrics.macro, mean, intervals.macro_f1))
     rows.append(_average("weighted average", metrics, metrics.weighted))
@@ -95,7 +98,7 @@ def _average(
 ) -> list[Node]:
     text = shares(interval) if interval else ""
     row: list[Node] = [element("em", name), chart, f"{mean.f1:.3f}", text]
-    return [*row, f"{mean.precision:.3f}", f"{mean.recall:.3f}", f"{metrics.images:,}"]
+    return [*row, f"{mean.precision:.3f}", f"{mean.recall:.3f}", "", f"{metrics.images:,}"]
 
 
 def _confusion(judgement: Judgement) -> Node:

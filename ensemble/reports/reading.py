@@ -12,7 +12,7 @@ from ensemble.comparison.recorded_answers import Answers, read_answers
 from ensemble.datasets.registry import Problem
 from ensemble.evaluation.calibration import Calibration, measure_calibration
 from ensemble.evaluation.groups import Gap, GroupReport, GroupScores
-from ensemble.evaluation.intervals import Difference, Interval, ScoreIntervals
+from ensemble.evaluation.intervals import Difference, Interval, ScoreIntervals, score_intervals
 from ensemble.evaluation.metrics import Baseline, ClassScores, Metrics, Scores, worst_mistakes
 from ensemble.evaluation.report import TrainingSummary
 from ensemble.run import Run
@@ -140,13 +140,13 @@ def _read_judgement(folder: Path) -> Judgement:
     content = Run(folder).read_json("report.json")
     answers = read_answers(folder)
     try:
-        training = content["training"]
+        training, metrics = content["training"], _metrics(content["metrics"])
         judgement = Judgement(
             folder,
             content["subject"],
             content["classes"],
-            _metrics(content["metrics"]),
-            _intervals(content["intervals"]),
+            metrics,
+            score_intervals(metrics.confusion),
             content["warnings"],
             TrainingSummary(**training) if training else None,
             content["facts"],
@@ -175,15 +175,6 @@ def _metrics(content: dict[str, Any]) -> Metrics:
         "baseline": Baseline(**baseline) if baseline else None,
     }
     return Metrics(**{**content, **parts})
-
-
-def _intervals(content: dict[str, Any]) -> ScoreIntervals:
-    return ScoreIntervals(
-        Interval(**content["accuracy"]),
-        Interval(**content["balanced_accuracy"]),
-        Interval(**content["macro_f1"]),
-        tuple(Interval(**interval) for interval in content["class_f1"]),
-    )
 
 
 def _calibration(content: dict[str, Any], answers: Answers) -> Calibration:

@@ -5,7 +5,13 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from ensemble.evaluation.intervals import NO_GAIN, compare, mcnemar_test, score_intervals
+from ensemble.evaluation.intervals import (
+    NO_GAIN,
+    compare,
+    mcnemar_test,
+    score_intervals,
+    wilson_interval,
+)
 
 
 def confusion_of(labels: np.ndarray, answers: np.ndarray, num_classes: int) -> np.ndarray:
@@ -39,6 +45,45 @@ def test_intervals_are_those_of_a_bootstrap_by_indices():
     expected = np.quantile(resampled(labels, answers, rates), [0.025, 0.975], axis=0).T
     intervals = [found.accuracy, found.balanced_accuracy, found.macro_f1, *found.class_f1]
     np.testing.assert_allclose([(i.low, i.high) for i in intervals], expected, atol=0.012)
+
+
+@pytest.mark.parametrize(
+    ("hits", "images"), [(0, 7), (7, 7), (0, 10), (10, 10), (1, 10), (0, 1), (381, 500)]
+)
+def test_a_proportion_has_wilsons_interval(hits, images):
+    expected = stats.binomtest(hits, images).proportion_ci(method="wilson")
+
+    found = wilson_interval(hits, images)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("right", [0, 10])
+def test_intervals_keep_their_width_where_no_or_every_answer_is_right(right):
+    found = score_intervals([[right, 10 - right], [10 - right, right]])
+
+    edges = [found.accuracy, found.balanced_accuracy, *found.class_f1, *found.class_recall]
+    for interval in edges:
+        assert interval.holds(right / 10)
+        assert interval.high - interval.low > 0.1
+    ends = stats.binomtest(right, 10).proportion_ci(method="wilson")
+    assert (found.class_recall[0].low, found.class_recall[0].high) == pytest.approx(tuple(ends))
+
+
+def test_the_interval_of_balanced_accuracy_covers_as_often_as_that_of_accuracy():
+    random = np.random.default_rng(3)
+    held = 0
+    for _ in range(400):
+        hits = random.binomial([40, 15], [0.9, 0.5])
+        matrix = [[hits[0], 40 - hits[0]], [15 - hits[1], hits[1]]]
+        held += score_intervals(matrix, resamples=1000).balanced_accuracy.holds(0.7)
+
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_the_recall_of_a_class_without_images_is_not_known():
+    found = score_intervals([[5, 5], [0, 0]])
+
+    assert (found.class_recall[1].low, found.class_recall[1].high) == pytest.approx((0, 1))
 
 
 def test_the_interval_of_accuracy_is_that_of_the_binomial():

@@ -103,6 +103,9 @@ def test_markdown_holds_scores_of_classes_and_their_averages(report):
     intervals = {name: cells.pop(3) for name, cells in rows.items()}
     for name, interval in zip(CLASSES, report.intervals.class_f1, strict=True):
         assert intervals[name] == f"[{interval.low:.3f}, {interval.high:.3f}]"
+    recalls = {name: cells.pop(3) for name, cells in rows.items()}
+    for name, interval in zip(CLASSES, report.intervals.class_recall, strict=True):
+        assert recalls[name] == f"[{interval.low:.3f}, {interval.high:.3f}]"
     scores = np.transpose(precision_recall_fscore_support(report.labels, report.predicted))
 
     for name, expected in zip(CLASSES, scores, strict=True):
@@ -307,7 +310,7 @@ def test_report_without_a_baseline_claims_none():
     report = Report("run", metrics, ["a", "b"], ["0.png", "1.png"], labels, probabilities)
 
     assert "always" not in report.summary()
-    assert markdown_rows(as_markdown(report))["Accuracy"] == ["100.00%", "[100.0, 100.0]"]
+    assert markdown_rows(as_markdown(report))["Accuracy"] == ["100.00%", "[34.2, 100.0]"]
     assert json.loads(report.as_json())["metrics"]["baseline"] is None
 
 
