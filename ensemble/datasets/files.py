@@ -7,16 +7,27 @@ import stat
 import threading
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from configs.errors import DataError
 from configs.registry import near_miss
+from ensemble.datasets.outputs import find_outputs
 from ensemble.datasets.registry import Problem
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+
+# What systems and network drives leave beside pictures, in lower case.
+_LITTER = frozenset(
+    {
+        *("__macosx", "desktop.ini", "thumbs.db", "ehthumbs.db", "$recycle.bin"),
+        *("#recycle", "#snapshot", "@eadir", "@recently-snapshot", "@recycle", "@tmp"),
+        *("lost+found", "system volume information", "__pycache__"),
+    }
 )
 
 # Room for the largest table known (fer2013.csv, 287 MiB), while an entry that
@@ -38,8 +49,9 @@ def open_files(roots: Sequence[Path]) -> "Files":
     """Lists folders and .zip archives as one collection of files.
 
     Folders are read with all folders below them. Symbolic links are followed,
-    but no folder is read twice. Hidden files and what systems leave behind
-    (`__MACOSX`, `Thumbs.db`) are passed over. A root given twice counts once.
+    but no folder is read twice. Hidden files, what systems leave behind
+    (`__MACOSX`, `Thumbs.db`, `@eaDir`) and what the commands of this package
+    wrote are passed over. A root given twice counts once.
 
     Args:
         roots: Folders and .zip archives.
@@ -50,7 +62,7 @@ def open_files(roots: Sequence[Path]) -> "Files":
 
     Raises:
         DataError: If a root does not exist, is no folder and no sound .zip
-            archive, or lies inside another root.
+            archive, lies inside another root or is the output of a command.
     """
     distinct = {path.resolve(): path for path in roots}
     for inner in distinct:
@@ -84,6 +96,7 @@ class Files:
     Attributes:
         roots: Prefix of a root's names to that root; the prefix of an only root is "".
         problems: Files and archive entries that are refused, and why.
+        notes: Lines for the screen that name the outputs of commands passed over.
     """
 
     def __init__(self, roots: "Sequence[Folder | Archive]") -> None:
@@ -92,6 +105,11 @@ class Files:
             Problem(posixpath.join(prefix, problem.name), problem.reason)
             for prefix, root in self.roots.items()
             for problem in root.problems
+        ]
+        self.notes = [
+            f"'{posixpath.join(prefix, output)}' was written by {command} and is passed over"
+            for prefix, root in self.roots.items()
+            for output, command in root.outputs.items()
         ]
         self._members = {
             posixpath.join(prefix, entry): (root, entry)
@@ -143,6 +161,7 @@ class Folder:
         entries: Paths of files relative to the folder, with forward slashes.
         folders: Paths of all folders below, those without files included.
         problems: What is passed over, and why.
+        outputs: Path to the command of this package that wrote it, for what is passed over.
     """
 
     def __init__(self, path: Path) -> None:
@@ -152,6 +171,7 @@ class Folder:
         self.folders: set[str] = set()
         self.problems: list[Problem] = []
         visited: set[str] = set()
+        listing: dict[str, list[str]] = {}
         for parent, folders, files in os.walk(path, followlinks=True, onerror=self._refuse):
             here = Path(parent)
             real = str(here.resolve())
@@ -162,11 +182,15 @@ class Folder:
                 folders.clear()
                 continue
             visited.add(real)
+            listing[_key(inner.as_posix())] = files
             folders[:] = sorted(folder for folder in folders if not _is_hidden(folder))
             self.folders.update((inner / folder).as_posix() for folder in folders)
             for file in files:
                 if not _is_hidden(file) and _is_regular(here / file):
                     self._add((inner / file).as_posix())
+        self.outputs = find_outputs(listing)
+        self.entries = _outside(self.outputs, self.entries)
+        self.folders = _outside_folders(self.outputs, self.folders, self.entries)
 
     def open(self, entry: str) -> BinaryIO:
         return (self.path / entry).open("rb")
@@ -204,8 +228,15 @@ class Archive:
         # `ZipFile` counts its open entries without a lock.
         self._lock = threading.Lock()
         self._zip = _open_zip(path)
+        listing: defaultdict[str, list[str]] = defaultdict(list)
         for info in self._zip.infolist():
             self._add(info)
+            folder, name = posixpath.split(info.filename.replace("\\", "/"))
+            listing[folder].append(name)
+        self.outputs = find_outputs(listing)
+        kept = _outside(self.outputs, self.entries)
+        self.entries = {entry: self.entries[entry] for entry in kept}
+        self.folders = _outside_folders(self.outputs, self.folders, kept)
 
     def open(self, entry: str) -> BinaryIO:
         return self._zip.open(self.entries[entry])  # type: ignore[return-value]
@@ -235,15 +266,23 @@ class Archive:
 
 
 def _open_root(path: Path) -> Folder | Archive:
+    root: Folder | Archive
     if path.is_dir():
-        return Folder(path)
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return Archive(path)
-    if path.exists():
+        root = Folder(path)
+    elif path.suffix.lower() == ".zip" and path.is_file():
+        root = Archive(path)
+    elif path.exists():
         raise DataError(
             f"'{path}' is neither a folder nor a .zip archive. Unpack it or pack it so."
         )
-    raise missing(path)
+    else:
+        raise missing(path)
+    if command := root.outputs.get(""):
+        raise DataError(
+            f"'{path}' was written by {command} and holds no images to read. "
+            "Give the folder of your images."
+        )
+    return root
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -276,7 +315,30 @@ def _prefixes(paths: Sequence[Path]) -> list[str]:
 
 
 def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name in {"__MACOSX", "Thumbs.db", "desktop.ini"}
+    return name.startswith(".") or name.lower() in _LITTER
+
+
+def _outside(outputs: Mapping[str, str], entries: Iterable[str]) -> list[str]:
+    """Returns the entries that are not in an output of a command."""
+    return [entry for entry in entries if not outputs.keys() & {entry, *_parents(entry)}]
+
+
+def _outside_folders(
+    outputs: Mapping[str, str], folders: Iterable[str], entries: Iterable[str]
+) -> set[str]:
+    """Returns the folders that are not in an output and hold more than outputs."""
+    emptied = {parent for output in outputs for parent in _parents(output)}
+    emptied -= {parent for entry in entries for parent in _parents(entry)}
+    return set(_outside(outputs, folders)) - emptied
+
+
+def _parents(entry: str) -> list[str]:
+    """Returns the folders around an entry, the root "" last."""
+    return [_key(str(parent)) for parent in PurePosixPath(entry).parents]
+
+
+def _key(folder: str) -> str:
+    return "" if folder == "." else folder
 
 
 def _is_regular(path: Path) -> bool:

@@ -40,7 +40,8 @@ def test_a_folder_and_its_archive_have_the_same_files(tmp_path):
 
 
 def test_what_systems_leave_behind_is_passed_over(tmp_path):
-    litter = dict.fromkeys((".DS_Store", "__MACOSX/a/._1.png", "a/Thumbs.db", ".git/x.png"), b"")
+    names = (".DS_Store", "__MACOSX/a/._1.png", "a/Thumbs.db", ".git/x.png", "@eaDir/1.png")
+    litter = dict.fromkeys((*names, "a/#recycle/2.png", ".thumbnails/x/1.png"), b"")
 
     for root in (
         write_folder(tmp_path / "data", CONTENTS | litter),
@@ -201,3 +202,56 @@ def test_images_are_known_by_their_suffix():
     assert is_image("a/b.JPG")
     assert not is_image("a/b.txt")
     assert not is_image("jpg")
+
+
+RUN = dict.fromkeys(("config.yaml", "environment.json", "samples.png"), b"")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {f"runs/x/{name}": b"" for name in RUN},
+        {"runs/search/search.yaml": b"", "runs/search/trials/0001/curves.png": b""},
+        {"compared/comparison.csv": b"", "compared/comparison.txt": b"", "compared/c.png": b""},
+        {"set/manifest.csv": b"", "set/left_out.csv": b"", "set/happy/1.png": b""},
+        {"set/.journal.jsonl": b"", "set/happy/1.png": b""},
+        {"found/predictions.csv": b"", "found/predictions.json": b"", "found/pictures/1.jpg": b""},
+    ],
+    ids=["run", "search", "comparison", "face set", "unfinished face set", "predictions"],
+)
+def test_outputs_of_commands_are_passed_over(tmp_path, written):
+    for root in (
+        write_folder(tmp_path / "data", CONTENTS | written),
+        write_zip(tmp_path / "data.zip", CONTENTS | written),
+    ):
+        files = open_files([root])
+
+        assert [name for name in files.names() if is_image(name)] == [
+            name for name in sorted(CONTENTS) if is_image(name)
+        ]
+        assert "passed over" in " ".join(files.notes)
+        assert "runs" not in next(iter(files.roots.values())).folders
+
+
+def test_a_folder_that_a_run_wrote_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"was written by ensemble\.train"):
+        open_files([write_folder(tmp_path / "run", RUN)])
+
+
+def test_a_face_set_is_read_without_its_contact_sheet(tmp_path):
+    contents = dict.fromkeys(("manifest.csv", "left_out.csv", "contact_sheet.png", "a/1.png"), b"")
+
+    files = open_files([write_folder(tmp_path / "set", contents)])
+
+    assert [name for name in files.names() if is_image(name)] == ["a/1.png"]
+
+
+def test_photos_beside_their_predictions_are_read(tmp_path):
+    contents = dict.fromkeys(
+        ("predictions.csv", "predictions.json", "pictures/me.jpg", "me.jpg"), b""
+    )
+
+    for root in (write_folder(tmp_path / "photos", contents), tmp_path):
+        images = [name for name in open_files([root]).names() if is_image(name)]
+        assert [Path(name).name for name in images] == ["me.jpg"]
+        assert not any("pictures" in name for name in images)
