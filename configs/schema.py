@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -67,10 +68,26 @@ def _as_groups(value: Any) -> Any:
     }
 
 
+def expand_home(path: Path) -> Path:
+    """Replaces a leading `~` or `~user` with that user's home folder.
+
+    Raises:
+        ValueError: If the home folder is not known.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"the home folder of {str(path)!r} is not known; set HOME or write the path in full, "
+            f"as ./{path} if a folder bears that name"
+        ) from error
+
+
 VoteProtocol = Literal["majority", "plurality", "distribution"]
 Count = Annotated[str, BeforeValidator(lambda value: str(value).lower())]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
-Paths = Annotated[list[Path], BeforeValidator(_as_list)]
+HomePath = Annotated[Path, AfterValidator(expand_home)]
+Paths = Annotated[list[HomePath], BeforeValidator(_as_list)]
 Groups = Annotated[dict[str, list[str]], BeforeValidator(_as_groups)]
 Weights = Annotated[str | dict[str, str], BeforeValidator(_as_weights)]
 
@@ -213,7 +230,7 @@ class FaceConfig(Settings):
     """How faces are found in whole photos and cut out."""
 
     detector: str = _detector_field("none")
-    model: Path | None = Field(
+    model: HomePath | None = Field(
         None,
         description="the detector's model; none: its own, downloaded once where it must be",
         **flag("face-model", metavar="FILE"),
@@ -243,7 +260,7 @@ class DataConfig(Settings):
         description="folder, .zip or .csv of images; several are read as one; none: drawn faces",
         **flag("data", metavar="PATH"),
     )
-    labels: Path | None = Field(
+    labels: HomePath | None = Field(
         None,
         description="CSV of labels or votes for the images of --data",
         **flag("labels", metavar="CSV"),
@@ -369,7 +386,7 @@ class ModelConfig(Settings):
 class FeatureConfig(Settings):
     """How frozen branches are run, and where their features are kept."""
 
-    directory: Path | None = Field(
+    directory: HomePath | None = Field(
         None,
         description="folder of stored features, shared by all runs; none: the environment "
         "variable ENSEMBLE_CACHE, else a folder in your cache",
@@ -526,7 +543,7 @@ class ExperimentConfig(Settings):
         description="modules or .py files that register parts of your own",
         **flag("plugins", metavar="MODULE,..."),
     )
-    output: Path = Field(
+    output: HomePath = Field(
         Path("runs"), description="folder in which runs are kept", **flag("output")
     )
     name: str | None = Field(
@@ -594,7 +611,7 @@ class RawFaceConfig(FaceConfig):
 class FaceSetConfig(Settings):
     """How raw photos become a set of faces."""
 
-    labels: Path | None = Field(
+    labels: HomePath | None = Field(
         None,
         description="CSV of labels or votes for the photos",
         **flag("labels", metavar="CSV"),

@@ -18,6 +18,7 @@ from configs.options import options_model, read_options
 from configs.registry import unknown
 from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig
 from ensemble.datasets.registry import SOURCES
+from ensemble.effects import find_settings_without_effect
 from ensemble.faces.registry import DETECTORS
 from ensemble.prediction.face_search import AUTO
 from heads.registry import HEADS
@@ -27,12 +28,15 @@ Experiment = TypeVar("Experiment", bound=ExperimentConfig)
 _TRACKER_PACKAGES = {"tensorboard": ("tensorflow", "tensorboard"), "mlflow": ("mlflow",)}
 
 
-def check_settings(values: dict[str, Any], schema: type[Experiment]) -> Experiment:
+def check_settings(
+    values: dict[str, Any], schema: type[Experiment], *, effects: bool = False
+) -> Experiment:
     """Reads settings and holds them against the registered parts.
 
     Args:
         values: Nested, as in a file.
         schema: What reads them.
+        effects: Whether a setting without any effect is a mistake.
 
     Raises:
         ConfigError: With all mistakes at once.
@@ -48,6 +52,7 @@ def check_settings(values: dict[str, Any], schema: type[Experiment]) -> Experime
     try:
         load_plugins(config.plugins)
         mistakes += find_mistakes(config)
+        mistakes += find_settings_without_effect(config) if effects else ()
     except UserError as error:  # without its plugin a part would be called unknown
         mistakes.append(str(error))
     if mistakes:
@@ -93,7 +98,7 @@ def find_face_mistakes(faces: FaceConfig) -> list[str]:
     mistakes = []
     if faces.detector not in DETECTORS:
         mistakes.append(unknown("face detector", faces.detector, DETECTORS.names()))
-    if faces.model is not None and not faces.model.expanduser().is_file():
+    if faces.model is not None and not faces.model.is_file():
         mistakes.append(
             f"There is no file {faces.model}. Name the detector's model with --face-model, or "
             "leave it out."
@@ -114,6 +119,13 @@ def check_face_flags(name: str, model: Path | None, threshold: float | None) -> 
     """
     faces = FaceConfig(detector="none" if name == AUTO else name, model=model)
     mistakes = find_face_mistakes(faces)
+    if name == "none":
+        given = {"--face-model": model, "--face-threshold": threshold}
+        mistakes += [
+            f"{flag} has no effect with --faces none. Name a face detector, or leave {flag} out."
+            for flag, value in given.items()
+            if value is not None
+        ]
     if threshold is not None and not threshold >= 0:
         mistakes.append(f"--face-threshold is a score, 0 or more. Received: {threshold}.")
     if mistakes:

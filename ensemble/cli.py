@@ -94,7 +94,7 @@ def read_experiment(
     cache = os.environ.get("ENSEMBLE_CACHE")
     if cache and isinstance(values.setdefault("features", {}), dict):
         values["features"].setdefault("directory", cache)
-    config = check_settings(values, schema)
+    config = check_settings(values, schema, effects=not (resumed or reproduced))
     if args.print_config:
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
         raise SystemExit(0)

@@ -18,7 +18,7 @@ from configs.errors import ConfigError
 from configs.leaves import section_of
 from configs.options import options_model
 from configs.registry import near_miss
-from configs.schema import Part
+from configs.schema import Part, expand_home
 from ensemble.datasets.registry import SOURCES
 from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS
@@ -44,6 +44,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **kwargs)
+        self.register("type", Path, _path)  # what `type=Path` calls
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parses all arguments.
@@ -228,6 +229,13 @@ def _default(info: FieldInfo) -> str:
     shown = value.name if isinstance(value, Part) else value
     text = ",".join(map(str, shown)) if isinstance(shown, list) else str(shown)
     return f" (default: {text})".replace("%", "%%")
+
+
+def _path(text: str) -> Path:
+    try:
+        return expand_home(Path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _probability(text: str) -> float:

@@ -10,6 +10,7 @@ from configs.schema import FaceSetConfig
 from ensemble.checks import find_face_mistakes, load_plugins
 from ensemble.cli import read_settings, run_command
 from ensemble.datasets.registry import SOURCES
+from ensemble.effects import find_settings_without_effect
 from ensemble.flags import SettingsParser, describe_sources
 
 
@@ -38,7 +39,7 @@ def _prepare(argv: Sequence[str] | None) -> None:
     )
     args, settings = read_settings(parser, FaceSetConfig, argv)
     load_plugins(settings.plugins)
-    mistakes = find_face_mistakes(settings.faces)
+    mistakes = [*find_face_mistakes(settings.faces), *find_settings_without_effect(settings)]
     if settings.source != "auto" and settings.source not in SOURCES:
         mistakes.append(unknown("source", settings.source, ["auto", *SOURCES.names()]))
     if mistakes:

@@ -247,7 +247,7 @@ def _slug(text: str) -> str:
 
 def _decisive(faces: FaceConfig) -> dict[str, Any]:
     """Returns the settings that decide what the faces look like."""
-    model = faces.model and file_checksum(faces.model.expanduser())
+    model = faces.model and file_checksum(faces.model)
     return {**faces.model_dump(mode="json"), "model": model}
 
 

@@ -1,11 +1,23 @@
 """Laws of the settings: what may be written, what is refused, and that nothing is lost."""
 
+from typing import Annotated
+
 import pytest
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from configs.files import write_config
-from configs.schema import Branch, DataConfig, ExperimentConfig, ModelConfig, Part, TrainingConfig
+from configs.leaves import section_of
+from configs.schema import (
+    Branch,
+    DataConfig,
+    ExperimentConfig,
+    FaceSetConfig,
+    ModelConfig,
+    Part,
+    TrainingConfig,
+)
+from configs.search import SearchExperiment
 
 
 def messages(schema: type[BaseModel], values: dict) -> list[str]:
@@ -265,3 +277,47 @@ def test_targets_follow_the_protocol_unless_they_are_named(protocol, targets, le
     )
 
     assert config.targets == learned
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(home):
+    config = ExperimentConfig.model_validate(
+        {
+            "output": "~/runs",
+            "data": {"root": "~/a,~/b.csv", "labels": "~/l.csv", "faces": {"model": "~/m"}},
+            "features": {"directory": "~/cache"},
+        }
+    )
+
+    data = config.data
+    found = [config.output, *data.root, data.labels, data.faces.model, config.features.directory]
+    names = ("runs", "a", "b.csv", "l.csv", "m", "cache")
+    assert found == [home / name for name in names]
+
+
+@pytest.mark.parametrize("schema", [SearchExperiment, FaceSetConfig])
+def test_no_leaf_is_a_path_that_keeps_its_tilde(schema, home):
+    """Reads a tilde under each leaf whose type is a path, now and in times to come."""
+    for leaf, info in path_leaves(schema):
+        found = TypeAdapter(Annotated[info.annotation, info]).validate_python("~/x")
+        assert found in (home / "x", [home / "x"]), leaf
+
+
+def path_leaves(schema, prefix=""):
+    for name, info in schema.model_fields.items():
+        section = section_of(info)
+        if section is not None:
+            yield from path_leaves(section, f"{prefix}{name}.")
+        elif "Path" in repr(info.annotation):
+            yield f"{prefix}{name}", info
+
+
+def test_an_unknown_home_folder_is_a_mistake():
+    (message,) = messages(DataConfig, {"root": "~no_such_user/faces"})
+
+    assert "the home folder of '~no_such_user/faces' is not known" in message

@@ -313,3 +313,16 @@ def test_a_parser_of_other_arguments_refuses_in_the_same_words():
         parser.parse_args(["--spilt", "train"])
     with pytest.raises(ConfigError, match="choose from"):
         parser.parse_args(["--split", "tset"])
+
+
+def test_a_tilde_in_any_path_of_a_command_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = Parser()
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--output", type=Path, default="~/out")
+
+    args = parser.parse_args(["~/run"])
+
+    assert (args.run, args.output) == (tmp_path / "run", tmp_path / "out")
+    with pytest.raises(ConfigError, match="home folder of '~nobody_at_all/x' is not known"):
+        parser.parse_args(["~nobody_at_all/x"])
