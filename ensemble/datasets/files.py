@@ -16,10 +16,7 @@ from configs.errors import DataError
 from configs.registry import near_miss
 from ensemble.datasets.outputs import find_outputs
 from ensemble.datasets.registry import Problem
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+from ensemble.images.formats import image_suffixes
 
 # What systems and network drives leave beside pictures, in lower case.
 _LITTER = frozenset(
@@ -76,7 +73,7 @@ def open_files(roots: Sequence[Path]) -> "Files":
 
 def is_image(name: str) -> bool:
     """Returns whether a file is an image, judged by the end of its name."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return PurePosixPath(name).suffix.lower() in image_suffixes()
 
 
 def missing(path: Path) -> DataError:

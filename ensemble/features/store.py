@@ -32,7 +32,7 @@ from ensemble.features.shards import (
 )
 
 # Goes up when decoding, views or scaling change, so that older numbers are not taken for new.
-PIPELINE = 1
+PIPELINE = 2
 
 _SHARD_BYTES = 16 * 2**20  # of features: about what a kill costs, and not too many files
 _SHARD_IMAGES = (32, 256)  # at least and at most

@@ -1,11 +1,15 @@
 """A file or raw pixels become a square RGB array, or the image is refused with a reason."""
 
 import io
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ensemble.images.formats import DRAWINGS, lacks_heif_decoder, register_formats
 
 # 300 MB as RGB, and more than most cameras take. A header that claims more is
 # refused before a pixel is decoded: a file of 3 MB can unpack to many gigabytes.
@@ -16,10 +20,19 @@ _LIMIT = f"at most {MAX_PIXELS:,} are read"
 # target, so that the slower filter that follows still decides the result.
 _QUICK_SHRINK = 2
 
-# Pillow would start Ghostscript or the Windows renderer to draw these.
-_DRAWINGS = frozenset({"EPS", "WMF"})
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TEXT_CHUNKS = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
 
+_INTEGER_WHITES = (255, 65535)
 _FLOAT_WHITES = (1, 255, 65535)
+
+# Of 16-bit colours Pillow keeps the high bytes; read in the other byte order, it keeps the low.
+_SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+_LOW_BYTES = {
+    f"{mode};16{order}": f"{mode};16{swapped}"
+    for mode in ("RGB", "RGBA", "RGBa", "RGBX", "CMYK")
+    for order, swapped in _SWAPPED.items()
+}
 
 
 class ImageError(Exception):
@@ -33,9 +46,10 @@ def decode(source: bytes | np.ndarray, size: int) -> np.ndarray:
     """Decodes an image, turns it upright and stretches it to a square.
 
     The aspect ratio is not kept. Of several frames the first is taken. What is
-    transparent becomes white. 16-bit grey is scaled from 0..65535; floats are
-    scaled from the smallest of 0..1, 0..255 and 0..65535 that holds them. Colour
-    profiles are ignored. Safe to call from several threads.
+    transparent becomes white. Values of more than 8 bits are scaled to 0..255 from
+    the smallest range that holds all of the image: 0..255 or 0..65535 for integers,
+    and 0..1 as well for floats. Colour profiles are ignored. Safe to call from
+    several threads.
 
     Args:
         source: The bytes of a file in any raster format that Pillow reads, or
@@ -103,22 +117,74 @@ def _load(data: bytes, size: int | None = None) -> Image.Image:
     """Returns the first frame, upright and in the file's own mode, no smaller than `size`."""
     if not data:
         raise ImageError("the file is empty")
-    # Left to itself Pillow loads rare formats on first need, and a second thread
-    # that looks meanwhile is told that its file is of no known format.
-    Image.init()
+    register_formats()
+    try:
+        image = _open(data, size)
+    except (OSError, SyntaxError, ValueError) as error:
+        if lacks_heif_decoder(data):
+            raise ImageError(
+                "HEIC, which needs `pip install 'multibranch-ensemble[heic]'`"
+            ) from error
+        bare = _drop_text(data)
+        if bare == data:
+            raise
+        image = _open(bare, size)
+    # Pixels beside a damaged EXIF block are good: they are taken as they lie.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _open(data: bytes, size: int | None) -> Image.Image:
     image = Image.open(io.BytesIO(data))
-    if image.format in _DRAWINGS:
+    if image.format in DRAWINGS:
         raise ImageError(f"{image.format} is a drawing, not an image")
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"{image.width} x {image.height} pixels; {_LIMIT}")
     if size is not None:
         # JPEG can be decoded at a half, a quarter or an eighth of its size.
         image.draft(None, (_QUICK_SHRINK * size, _QUICK_SHRINK * size))
+    low_bytes = _low_byte_tiles(image)
     image.load()
-    # Pixels beside a damaged EXIF block are good: they are taken as they lie.
-    with suppress(Exception):
-        ImageOps.exif_transpose(image, in_place=True)
+    if low_bytes and _is_zero(image):
+        image = Image.open(io.BytesIO(data))
+        image.tile = low_bytes
+        image.load()
     return image
+
+
+def _drop_text(data: bytes) -> bytes:
+    """Returns a PNG without its texts and colour profile, and any other file as it is.
+
+    Pillow refuses the whole image if one of these is damaged or unpacks to more than 1 MiB.
+    """
+    if not data.startswith(_PNG):
+        return data
+    kept, place = [_PNG], len(_PNG)
+    while place < len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        if data[place + 4 : place + 8] not in _TEXT_CHUNKS:
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)
+
+
+def _low_byte_tiles(image: Image.Image) -> list[Any]:
+    """Returns what makes Pillow read the low bytes of 16-bit colours; empty for other images."""
+    tiles = []
+    for tile in getattr(image, "tile", ()):
+        raw, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
+        if raw not in _LOW_BYTES:
+            return []
+        raw = _LOW_BYTES[raw]
+        tiles.append(tile._replace(args=(raw, *rest) if rest else raw))
+    return tiles
+
+
+def _is_zero(image: Image.Image) -> bool:
+    """Returns whether all colours of an image are 0, whatever its transparency."""
+    colours = (image.getchannel(band) for band in image.getbands() if band != "A")
+    return all(colour.getbbox() is None for colour in colours)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -134,9 +200,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """Scales 16-bit, 32-bit and float grey to 0..255, where Pillow would clip."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0, neginf=0)
-    white = 65535
-    if image.mode == "F":
-        white = next((white for white in _FLOAT_WHITES if values.max() <= white), white)
+    whites = _FLOAT_WHITES if image.mode == "F" else _INTEGER_WHITES
+    white = next((white for white in whites if values.max() <= white), whites[-1])
     scaled = np.rint(np.clip(values * (255 / white), 0, 255))
     return Image.fromarray(scaled.astype(np.uint8))
 

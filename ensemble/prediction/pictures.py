@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.datasets.files import IMAGE_SUFFIXES
 from ensemble.images.decoding import ImageError
+from ensemble.images.formats import image_suffixes
 from ensemble.prediction.annotation import annotate, draw_explanation
 from ensemble.prediction.predictor import Faces, Prediction, Predictor
 from ensemble.run import Run
@@ -53,5 +53,5 @@ class PictureFolder:
 def _file_name(name: str) -> str:
     """Returns what is left of a photo's name in which no character can mislead a file system."""
     path = Path(name)
-    kept = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    kept = path.stem if path.suffix.lower() in image_suffixes() else path.name
     return re.sub(r"[^\w.#-]+", "_", kept)[-_LONGEST:].strip(".") or "photo"

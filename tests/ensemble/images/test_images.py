@@ -95,6 +95,122 @@ def test_sixteen_bit_grey_keeps_its_shades():
     np.testing.assert_array_equal(pixels[:, 0, 0], np.arange(256))
 
 
+def png(shape_and_samples, colour_type, bits, *chunks):
+    """A PNG from raw samples of shape (height, width, ...), with further chunks before them."""
+    samples = np.asarray(shape_and_samples).astype(">u2" if bits == 16 else "u1")
+    height, width = samples.shape[:2]
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+
+
+LONG_TEXT = zlib.compress(b"<x/>" * 500_000)  # 2 MB
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + LONG_TEXT),
+        (b"zTXt", b"Comment\0\0" + LONG_TEXT),
+        (b"iCCP", b"profile\0\0" + LONG_TEXT),
+        (b"tEXt", b"Comment\0" + b"x" * 2_000_000),
+    ],
+    ids=lambda chunk: chunk[0].decode(),
+)
+def test_long_metadata_is_no_damage(chunk):
+    pixels = np.array(photograph(20, 30))
+    np.testing.assert_array_equal(decode_whole(png(pixels, 2, 8, chunk)), pixels)
+
+
+def test_orientation_counts_beside_long_metadata():
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    pixels = np.array(photograph(20, 30))
+    chunks = [(b"eXIf", exif.tobytes()[6:]), (b"zTXt", b"Comment\0\0" + LONG_TEXT)]
+    expected = np.rot90(pixels, -1)
+    np.testing.assert_array_equal(decode_whole(png(pixels, 2, 8, *chunks)), expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("PNG", np.uint16),
+        ("TIFF", np.uint16),
+        ("TIFF", ">u2"),
+        ("TIFF", np.int32),
+        ("TIFF", np.float32),
+    ],
+)
+def test_values_of_8_bits_stay_what_they_are_in_a_wider_type(kind, dtype):
+    shades = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    wide = Image.fromarray(shades.astype(dtype))
+    np.testing.assert_array_equal(decode_whole(encode(wide, kind))[:, :, 0], shades)
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_16_bit_colours_are_read_from_the_range_that_holds_them(scale):
+    colours = np.array(photograph(20, 30))
+    data = png(colours.astype(np.uint16) * scale, 2, 16)
+    np.testing.assert_array_equal(decode_whole(data), colours)
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("scale", [1, 257])
+def test_16_bit_colours_of_tiff(order, compression, scale):
+    colours = np.array(photograph(20, 30))
+    data = tiff(colours.astype(np.uint16) * scale, order, compression)
+    np.testing.assert_array_equal(decode_whole(data), colours)
+
+
+def tiff(samples, order, compression):
+    """A TIFF of one strip from 16-bit RGB; compression 1 is none, 8 is deflate."""
+    end = "<" if order == "II" else ">"
+    strip = samples.astype(end + "u2").tobytes()
+    strip = zlib.compress(strip) if compression == 8 else strip
+    height, width = samples.shape[:2]
+    short, long = 3, 4
+    tags = [
+        (256, long, 1, width),
+        (257, long, 1, height),
+        (258, short, 3, 8 + len(strip)),
+        (259, short, 1, compression),
+        (262, short, 1, 2),
+        (273, long, 1, 8),
+        (277, short, 1, 3),
+        (278, long, 1, height),
+        (279, long, 1, len(strip)),
+    ]
+    entries = [
+        struct.pack(end + "HHI", tag, kind, count)
+        + (
+            struct.pack(end + "HH", value, 0)
+            if kind == short and count == 1
+            else struct.pack(end + "I", value)
+        )
+        for tag, kind, count, value in tags
+    ]
+    depths = struct.pack(end + "HHH", 16, 16, 16)
+    directory = struct.pack(end + "H", len(tags)) + b"".join(entries) + struct.pack(end + "I", 0)
+    start = struct.pack(end + "HI", 42, 8 + len(strip) + len(depths))
+    return order.encode() + start + strip + depths + directory
+
+
+def test_transparency_of_16_bit_colours_is_kept():
+    colours = np.dstack([np.array(photograph(8, 8)), np.full((8, 8), 255)]).astype(np.uint16)
+    np.testing.assert_array_equal(decode_whole(png(colours, 6, 16)), colours[:, :, :3])
+    colours[:, :, 3] = 0
+    assert_uniform(decode_whole(png(colours, 6, 16)), WHITE)
+
+
+def test_black_stays_black():
+    assert_uniform(decode_whole(png(np.zeros((8, 8, 3)), 2, 16)), (0, 0, 0))
+
+
 def test_floats_that_are_no_numbers_do_no_harm():
     values = np.full((8, 8), 0.5, dtype=np.float32)
     values[0, 0], values[7, 7] = np.nan, np.inf
