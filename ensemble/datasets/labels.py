@@ -44,6 +44,11 @@ def fold(label: str) -> str:
     return unicodedata.normalize("NFC", label.strip()).casefold()
 
 
+def is_emotion(label: str) -> bool:
+    """Returns whether a label is a usual name of an emotion, such as "happy" or "anger"."""
+    return any(fold(label) in group for group in ({"neutral"}, *_SYNONYMS))
+
+
 def map_classes(
     found: Iterable[str],
     *,

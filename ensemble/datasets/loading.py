@@ -152,6 +152,8 @@ def load_dataset(
     if "validation" not in parts:
         parts = _draw(rows, parts, validation_fraction, seed)
         notes.append(f"{np.sum(parts == 'validation')} training images are drawn for validation")
+    if count := np.sum(parts == "test"):
+        notes.append(f"{count} test images are set aside; ensemble.evaluate --split test uses them")
     notes += _note_absent(rows, parts, names)
 
     train, validation, test = (

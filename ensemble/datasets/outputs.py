@@ -62,7 +62,7 @@ def find_outputs(listing: Mapping[str, Collection[str]]) -> dict[str, str]:
     Returns:
         Path of a file or folder that is never input, to the command that wrote it.
     """
-    found = {}
+    found: dict[str, str] = {}
     for folder, names in listing.items():
         output = find_output(names)
         if output is None:

@@ -1,23 +1,49 @@
 """Names of splits, and the draw of validation images where the data has none."""
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from configs.errors import DataError
 
-# With the words of FER2013 and the folders of FER+.
+# The public test split of FER2013 is used for validation, as by its authors.
 _WORDS = {
-    "train": ("train", "training", "fer2013train"),
-    "validation": ("val", "valid", "validation", "publictest", "fer2013valid"),
-    "test": ("test", "testing", "privatetest", "fer2013test"),
+    "train": "train|training|trn",
+    "validation": "val|valid|validation|dev|devel|development|publictest",
+    "test": "test|testing|tst|privatetest",
 }
-_SPLITS = {word: split for split, words in _WORDS.items() for word in words}
+_AROUND = (  # what may stand around these words, as in `train_images` or `FER2013Valid`
+    "set|sets|split|data|dataset|folder|image|images|img|imgs|picture|pictures|pics|photo|photos|"
+    r"face|faces|sample|samples|fer|\d+"
+)
+_PATTERNS = {
+    split: re.compile(rf"(?:{_AROUND})*(?:{words})(?:{_AROUND})*")
+    for split, words in _WORDS.items()
+}
+_HINT = re.compile(
+    "(train|valid)[a-z]*|test[a-z]{0,2}|val|eval|evaluation|dev|devel|development|holdout|trn|tst"
+)
+_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
+@lru_cache(2**10)
 def find_split(word: str) -> str | None:
-    """Returns "train", "validation" or "test" as meant by a folder or a table cell."""
-    return _SPLITS.get(word.strip().lower())
+    """Returns "train", "validation" or "test" as meant by a folder or a table cell.
+
+    Example:
+        >>> find_split("TrainingSet"), find_split("val_images"), find_split("happy")
+        ('train', 'validation', None)
+    """
+    letters = re.sub(r"[\W_]", "", word).lower()
+    return next((split for split, p in _PATTERNS.items() if p.fullmatch(letters)), None)
+
+
+def resembles_split(word: str) -> bool:
+    """Returns whether a part of a name is a word for a split, as in `train_augmented`."""
+    parts = [part.lower() for part in _PARTS.findall(word)]
+    return find_split(word) is not None or any(map(_HINT.fullmatch, parts))
 
 
 def draw_validation(

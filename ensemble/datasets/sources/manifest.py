@@ -206,6 +206,6 @@ register_source(
         summary="a CSV with path and label, perhaps split, group and weight",
         matches=matches,
         load=load,
-        priority=40,
+        priority=50,
     )
 )

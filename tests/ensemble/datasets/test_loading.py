@@ -17,7 +17,7 @@ from ensemble.datasets.registry import (
     Problem,
     Record,
 )
-from ensemble.datasets.splits import draw_validation, find_split
+from ensemble.datasets.splits import draw_validation, find_split, resembles_split
 
 
 class Nothing:
@@ -62,6 +62,7 @@ def test_given_splits_are_kept():
     assert dataset.test is not None
     assert names_of(dataset.test, dataset) == {"a": 1}
     assert "test has no image of b" in dataset.notes
+    assert any(note.startswith("1 test images are set aside") for note in dataset.notes)
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
@@ -196,14 +197,16 @@ def write(root: Path, *names: str) -> Path:
 def test_the_layout_is_found_by_looking(tmp_path):
     images = [f"{label}/{number}.png" for label in ("happy", "sad") for number in range(5)]
     folder = write(tmp_path / "my faces", *images)
+    by_folder = load_dataset(Location((folder,)))
     table = tmp_path / "my faces" / "faces.csv"
     table.write_text("\n".join(["path,label", *(f"{name},{name[:3]}" for name in images)]))
-
-    by_folder = load_dataset(Location((folder,)))
     by_table = load_dataset(Location((table,)))
+    by_table_in_folder = load_dataset(Location((folder,)))
 
     assert (by_folder.name, by_folder.classes) == ("my-faces", ("happy", "sad"))
     assert (by_table.name, by_table.classes) == ("faces", ("hap", "sad"))
+    assert by_table_in_folder.classes == ("hap", "sad")
+    assert load_dataset(Location((folder,)), source="folder").classes == ("happy", "sad")
 
 
 def test_images_without_any_layout_are_told_the_known_ones(tmp_path):
@@ -226,10 +229,26 @@ def test_an_unknown_source_has_its_near_miss():
 
 @pytest.mark.parametrize(
     ("word", "split"),
-    [("Training", "train"), ("val", "validation"), ("PrivateTest ", "test"), ("fold1", None)],
+    [
+        *(("Training", "train"), ("val", "validation"), ("PrivateTest ", "test"), ("fold1", None)),
+        *(("train_set", "train"), ("TrainingSet", "train"), ("train-1", "train")),
+        *(("01_train", "train"), ("FER2013Train", "train"), ("trainimages", "train")),
+        *(("val_images", "validation"), ("PublicTest", "validation"), ("dev", "validation")),
+        *(("testing", "test"), ("Test Data", "test"), ("contest", None), ("training_v2", None)),
+    ],
 )
 def test_words_for_splits(word, split):
     assert find_split(word) == split
+
+
+@pytest.mark.parametrize("word", ["train_v2", "trainval", "my test", "evaluation", "TrainCropped"])
+def test_names_with_a_word_for_a_split_resemble_one(word):
+    assert resembles_split(word)
+
+
+@pytest.mark.parametrize("word", ["happy", "contest", "protest", "valley", "value", "devil"])
+def test_other_names_resemble_no_split(word):
+    assert not resembles_split(word)
 
 
 def test_faces8_has_eight_classes_of_fifteen_spellings(shared_data):
