@@ -3,7 +3,10 @@
 Everything exported here loads Keras on first use, and not before.
 """
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -93,3 +96,30 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'ensemble' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def _check_siblings() -> None:
+    """Raises ImportError if a file of the user's hides a package that comes with this one."""
+    for name in ("branches", "configs", "heads"):
+        spec = find_spec(name)
+        origin = Path(spec.origin).resolve() if spec and spec.origin else None
+        if origin and origin.parents[1] != Path(__file__).resolve().parents[1]:
+            raise ImportError(
+                f"{origin} hides the package {name!r} of this program. Rename that file, or take "
+                "its folder off the Python path."
+            )
+
+
+_PROGRAM = Path(sys.argv[0]).stem if sys.argv else ""  # "-m" until Python has found the command
+
+# `python -m` puts the working folder before all packages; a file heads.py or yaml.py there must
+# not take the place of a package, but a module there may still be named with --plugins.
+if _PROGRAM == "-m" and not sys.flags.safe_path:
+    sys.path.append(sys.path.pop(0))
+try:
+    _check_siblings()
+except ImportError as error:
+    if _PROGRAM not in {"-m", "ensemble"}:
+        raise
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(2)

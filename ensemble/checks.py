@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from configs.errors import ConfigError, UserError
 from configs.mistakes import describe
 from configs.options import options_model, read_options
 from configs.registry import unknown
-from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig
+from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig, expand_home
 from ensemble.datasets.registry import SOURCES
 from ensemble.effects import find_settings_without_effect
 from ensemble.faces.registry import DETECTORS
@@ -133,22 +134,29 @@ def check_face_flags(name: str, model: Path | None, threshold: float | None) -> 
 
 
 def _load_plugin(plugin: str) -> None:
-    path = Path(plugin)
-    if path.suffix != ".py":
+    if not plugin.endswith(".py"):
         importlib.import_module(plugin)
         return
-    if path.stem in sys.modules:
+    path = expand_home(Path(plugin)).resolve()
+    name = f"_plugin_{path.stem}_{sha256(bytes(path)).hexdigest()[:12]}"
+    if name in sys.modules or _is_imported(path):
         return
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError("not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # so that Keras finds layers defined in it
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[path.stem]
+        del sys.modules[name]
         raise
+
+
+def _is_imported(path: Path) -> bool:
+    """Returns whether a file is the module of its own name already."""
+    file = getattr(sys.modules.get(path.stem), "__file__", None)
+    return file is not None and Path(file).resolve() == path
 
 
 def _branch_mistakes(branch: Branch, config: ExperimentConfig) -> Iterator[str]:

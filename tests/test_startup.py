@@ -1,5 +1,6 @@
 """Laws of the start: a mistake costs a line and code 2, before anything heavy is imported."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,13 +36,13 @@ class Outcome(NamedTuple):
     heavy: set[str]
 
 
-def run(*arguments: str) -> Outcome:
+def run(*arguments: str, folder: Path = ROOT) -> Outcome:
     """Runs `python -m` with these arguments and looks at all its imports."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", *arguments],
         capture_output=True,
         text=True,
-        cwd=ROOT,
+        cwd=folder,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -331,3 +332,47 @@ def test_the_backend_is_no_matter_of_garbage_collection():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["True"] * 3
+
+
+@pytest.fixture
+def on_path(monkeypatch) -> None:
+    """Has processes in other folders find the packages, installed or not."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.mark.parametrize("name", ["branches", "configs", "heads", "yaml", "random", "numpy"])
+def test_a_file_in_the_working_folder_hides_no_package(name, tmp_path, on_path):
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+
+    for command in (["ensemble.train"], ["ensemble", "train"]):
+        outcome = run(*command, "--help", folder=tmp_path)
+        assert (outcome.code, outcome.errors) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["branches", "configs", "heads"])
+def test_a_file_on_the_python_path_that_hides_a_package_is_named(name, tmp_path, monkeypatch):
+    file = tmp_path / f"{name}.py"
+    file.touch()
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    script = tmp_path / "ensemble"  # as pip writes it
+    script.write_text("from ensemble.__main__ import main\nraise SystemExit(main())\n")
+
+    for command in (["-m", "ensemble.train"], [str(script), "train"]):
+        done = subprocess.run(
+            [sys.executable, *command, "--help"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: {file} hides the package {name!r}")
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_plugin_may_be_a_module_in_the_working_folder(tmp_path, on_path):
+    (tmp_path / "my_parts.py").write_text("print('imported', __name__)")
+
+    outcome = run("ensemble.train", "--plugins", "my_parts", "--print-config", folder=tmp_path)
+
+    assert outcome.output.startswith("imported my_parts")

@@ -134,11 +134,40 @@ def test_a_branch_of_the_users_own_is_one_file(plugin):
     assert branch.output_shape == (None, 15, 15, 4)
 
 
-def test_a_plugin_loaded_twice_registers_once(plugin):
+def test_a_plugin_loaded_twice_registers_once(plugin, monkeypatch):
     load_plugins([plugin])
-    load_plugins([plugin])
+    monkeypatch.chdir(Path(plugin).parent)
+    load_plugins([plugin, Path(plugin).name, f"./{Path(plugin).name}"])
 
     assert branch_names().count("one_convolution") == 1
+
+
+@pytest.mark.parametrize("stem", ["json", "keras", "branches", "heads", "my-parts.v2"])
+def test_a_plugin_is_loaded_whatever_its_name(stem, plugin, tmp_path):
+    before = sys.modules.get(stem)
+    for number in (1, 2):
+        plugin = tmp_path / str(number) / f"{stem}.py"
+        plugin.parent.mkdir()
+        plugin.write_text(PLUGIN.replace("one_convolution", f"{stem}_{number}"))
+        load_plugins([str(plugin)])
+
+    assert {f"{stem}_1", f"{stem}_2"} <= set(branch_names())
+    assert sys.modules.get(stem) is before
+
+
+def test_a_layer_of_a_plugin_is_found_when_its_model_is_loaded(tmp_path):
+    plugin = tmp_path / "wave.py"
+    plugin.write_text(
+        "import keras\n\n\n@keras.saving.register_keras_serializable()\nclass Twice(keras.layers.Layer):\n"
+        "    def call(self, inputs):\n        return 2 * inputs\n"
+    )
+    load_plugins([str(plugin)])
+    (module,) = (sys.modules[name] for name in sys.modules if name.startswith("_plugin_wave_"))
+    model = keras.Sequential([keras.Input((1,)), module.Twice()])
+    model.save(tmp_path / "model.keras")
+
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded(np.ones((1, 1)))[0, 0] == 2
 
 
 @pytest.mark.parametrize("name", branch_names())
