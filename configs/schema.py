@@ -218,10 +218,10 @@ class AugmentConfig(Settings):
     )
 
 
-def _detector_field(default: str) -> Any:
+def _detector_field(default: str, default_is: str) -> Any:
     return Field(
         default,
-        description="what finds the faces to be cut out; none: images are face crops already",
+        description=f"detector of the faces that are cut out; {default}: {default_is}",
         **flag("faces"),
     )
 
@@ -229,7 +229,7 @@ def _detector_field(default: str) -> Any:
 class FaceConfig(Settings):
     """How faces are found in whole photos and cut out."""
 
-    detector: str = _detector_field("none")
+    detector: str = _detector_field("none", "images are face crops already")
     model: HomePath | None = Field(
         None,
         description="the detector's model; none: its own, downloaded once where it must be",
@@ -605,7 +605,7 @@ class JudgingConfig(Settings):
 class RawFaceConfig(FaceConfig):
     """How faces are found in whole photos and cut out."""
 
-    detector: str = _detector_field("yunet")
+    detector: str = _detector_field("auto", "yunet, or haar with a warning where yunet is missing")
 
 
 class FaceSetConfig(Settings):

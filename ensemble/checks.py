@@ -20,8 +20,8 @@ from configs.registry import unknown
 from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig, expand_home
 from ensemble.datasets.registry import SOURCES
 from ensemble.effects import find_settings_without_effect
+from ensemble.faces.crops import AUTO
 from ensemble.faces.registry import DETECTORS
-from ensemble.prediction.face_search import AUTO
 from heads.registry import HEADS
 
 Experiment = TypeVar("Experiment", bound=ExperimentConfig)
@@ -94,11 +94,17 @@ def find_mistakes(config: ExperimentConfig) -> list[str]:
     return list(dict.fromkeys(mistakes))  # a backbone used twice makes its mistakes twice
 
 
-def find_face_mistakes(faces: FaceConfig) -> list[str]:
-    """Returns what is wrong with the detector's name and file."""
+def find_face_mistakes(faces: FaceConfig, *, automatic: bool = False) -> list[str]:
+    """Returns what is wrong with the detector's name and file.
+
+    Args:
+        faces: The settings.
+        automatic: Whether the detector may be "auto".
+    """
     mistakes = []
-    if faces.detector not in DETECTORS:
-        mistakes.append(unknown("face detector", faces.detector, DETECTORS.names()))
+    known = [*DETECTORS.names(), *([AUTO] if automatic else [])]
+    if faces.detector not in known:
+        mistakes.append(unknown("face detector", faces.detector, known))
     if faces.model is not None and not faces.model.is_file():
         mistakes.append(
             f"There is no file {faces.model}. Name the detector's model with --face-model, or "
@@ -118,8 +124,7 @@ def check_face_flags(name: str, model: Path | None, threshold: float | None) -> 
     Raises:
         ConfigError: With every mistake in them.
     """
-    faces = FaceConfig(detector="none" if name == AUTO else name, model=model)
-    mistakes = find_face_mistakes(faces)
+    mistakes = find_face_mistakes(FaceConfig(detector=name, model=model), automatic=True)
     if name == "none":
         given = {"--face-model": model, "--face-threshold": threshold}
         mistakes += [

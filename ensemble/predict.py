@@ -62,9 +62,10 @@ def _predict(argv: Sequence[str] | None) -> None:
             if pictures:
                 pictures.add(faces, found, predictor if args.explain else None)
             bar.update()
+    detector = predictor.search.name
     texts = {
-        "json": as_json(str(args.run), predictor.classes, answers),
-        "csv": as_csv(predictor.classes, answers),
+        "json": as_json(str(args.run), detector, predictor.classes, answers),
+        "csv": as_csv(detector, predictor.classes, answers),
     }
     if args.output:
         folder = Run(args.output)
@@ -73,7 +74,7 @@ def _predict(argv: Sequence[str] | None) -> None:
     print(texts.get(args.format) or "\n".join(table(table_rows(answers))), end="")
     if args.format == "table":
         where = f"; {args.output}/ holds predictions and pictures" if args.output else ""
-        print(f"\n{summarize(answers)}{where}")
+        print(f"\n{summarize(detector, answers)}{where}")
 
 
 def _parser() -> Parser:

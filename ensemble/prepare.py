@@ -39,7 +39,10 @@ def _prepare(argv: Sequence[str] | None) -> None:
     )
     args, settings = read_settings(parser, FaceSetConfig, argv)
     load_plugins(settings.plugins)
-    mistakes = [*find_face_mistakes(settings.faces), *find_settings_without_effect(settings)]
+    mistakes = [
+        *find_face_mistakes(settings.faces, automatic=True),
+        *find_settings_without_effect(settings),
+    ]
     if settings.source != "auto" and settings.source not in SOURCES:
         mistakes.append(unknown("source", settings.source, ["auto", *SOURCES.names()]))
     if mistakes:

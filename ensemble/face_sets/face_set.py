@@ -38,7 +38,7 @@ from ensemble.face_sets.tables import (
     table_left_out,
     table_set,
 )
-from ensemble.faces.crops import build_detector, crop_faces
+from ensemble.faces.crops import choose_detector, crop_faces
 from ensemble.faces.registry import Detector
 from ensemble.images.duplicates import perceptual_hash
 from ensemble.images.pipeline import map_ahead
@@ -67,16 +67,16 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
         UserError: If photos, detector or output cannot be used, or if a photo has
             no face and that is an error.
     """
-    detector = build_detector(
-        settings.faces.detector, settings.faces.model, settings.faces.threshold
-    )
+    faces = settings.faces
+    name, detector = choose_detector(faces.detector, faces.model, faces.threshold)
+    faces = faces.model_copy(update={"detector": name})
     _refuse_output(raw, output)
     collection = read_photos(raw, settings)
     _make_folder(output)
     journal = Journal(output / _JOURNAL)
-    with journal.opened(_decisive(settings.faces)):
+    with journal.opened(_decisive(faces)):
         before = {name: Photo.read(entry) for name, entry in journal.records.items()}
-        cutter = _Cutter(collection.images, output, detector, settings.faces, before)
+        cutter = _Cutter(collection.images, output, detector, faces, before)
         photos = []
         for photo in cutter.cut_all(collection.records):
             photos.append(photo)
@@ -89,7 +89,8 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
         cutter.write("contact_sheet.png", draw_sheet(output, grouped.kept))
         shutil.rmtree(output / _PARTS)
     done = sum(before.get(photo.name) == photo for photo in photos)
-    return "\n".join([*collection.notes, *describe(grouped, collection.problems, output, done)])
+    notes = [f"face detector: {name}", *collection.notes]
+    return "\n".join([*notes, *describe(grouped, collection.problems, output, done)])
 
 
 def read_photos(raw: Sequence[Path], settings: FaceSetConfig) -> Collection:

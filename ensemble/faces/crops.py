@@ -1,5 +1,6 @@
 """From an image to its faces: the one function that preparing, training and predicting share."""
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,9 +9,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from configs.errors import DataError
+from configs.errors import DataError, UserError
 from ensemble.faces.registry import DETECTORS, Box, Detector, Face
 from ensemble.images.decoding import ImageError, decode_whole
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+_CANDIDATES = ("yunet", "haar")  # the better one first; the other needs no download
 
 Status = Literal["found", "whole", "no_face", "unreadable"]
 NoFace = Literal["skip", "whole", "error"]
@@ -76,6 +82,48 @@ def build_detector(
         WeightsError: If its model cannot be had.
     """
     return DETECTORS.get(name).build(model, threshold)
+
+
+def choose_detector(
+    name: str, model: Path | None = None, threshold: float | None = None
+) -> tuple[str, Detector | None]:
+    """Builds a face detector, or the best one available.
+
+    Args:
+        name: A registered detector, or "auto": YuNet, or Haar with a warning where
+            YuNet is not available.
+        model: As in `build_detector`. With "auto" it is the model of YuNet.
+        threshold: As in `build_detector`. With "auto" it is on the scale of YuNet.
+
+    Returns:
+        Name of the detector, and the detector.
+
+    Raises:
+        UserError: If it is not available. With "auto": if neither is, or if YuNet is
+            not, and a model or a threshold is given for it.
+    """
+    if name != AUTO:
+        return name, build_detector(name, model, threshold)
+    best, *others = _CANDIDATES
+    try:
+        return best, build_detector(best, model, threshold)
+    except UserError as error:
+        if model is not None or threshold is not None:
+            raise
+        reason = error
+    for other in others:
+        try:
+            detector = build_detector(other)
+        except UserError:
+            continue
+        log.warning(
+            "Face detector: %s, which finds fewer faces and frames them less well than %s. %s",
+            other,
+            best,
+            reason,
+        )
+        return other, detector
+    raise reason
 
 
 def crop_faces(

@@ -16,10 +16,13 @@ def table_rows(predictions: Sequence[Prediction]) -> list[tuple[str, ...]]:
     return [header, *(_cells(answer) for answer in predictions)]
 
 
-def as_json(model: str, classes: Sequence[str], predictions: Sequence[Prediction]) -> str:
+def as_json(
+    model: str, detector: str, classes: Sequence[str], predictions: Sequence[Prediction]
+) -> str:
     """Returns all answers as JSON, with the probabilities of all classes."""
     content = {
         "model": model,
+        "face_detector": detector,
         "classes": list(classes),
         "predictions": [as_record(answer) for answer in predictions],
     }
@@ -40,18 +43,19 @@ def as_record(answer: Prediction) -> dict[str, Any]:
     }
 
 
-def as_csv(classes: Sequence[str], predictions: Sequence[Prediction]) -> str:
+def as_csv(detector: str, classes: Sequence[str], predictions: Sequence[Prediction]) -> str:
     """Returns one CSV row for each answer.
 
     Columns are photo, status, label, confidence, left, top, width and height of the
-    face's box, reason, and the probability of each class under `p:` and its name. What
-    there is not is empty.
+    face's box, reason, face_detector, and the probability of each class under `p:` and
+    its name. What there is not is empty.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     box = ("left", "top", "width", "height")
     names = [f"p:{name}" for name in classes]
-    writer.writerow(["photo", "status", "label", "confidence", *box, "reason", *names])
+    notes = ("reason", "face_detector")
+    writer.writerow(["photo", "status", "label", "confidence", *box, *notes, *names])
     for answer in predictions:
         shares = answer.probabilities or {}
         writer.writerow(
@@ -62,18 +66,19 @@ def as_csv(classes: Sequence[str], predictions: Sequence[Prediction]) -> str:
                 answer.confidence,
                 *(answer.box or [None] * len(box)),
                 answer.reason,
+                detector,
                 *(shares.get(name) for name in classes),
             ]
         )
     return text.getvalue()
 
 
-def summarize(predictions: Sequence[Prediction]) -> str:
-    """Returns a line such as "3 photos: 4 predicted, 1 unreadable"."""
+def summarize(detector: str, predictions: Sequence[Prediction]) -> str:
+    """Returns a line such as "3 photos: 4 predicted, 1 unreadable; face detector: yunet"."""
     photos = len({answer.name for answer in predictions})
     counts = Counter(answer.status.replace("_", " ") for answer in predictions)
     listed = ", ".join(f"{count} {status}" for status, count in counts.most_common())
-    return f"{photos} photo{'' if photos == 1 else 's'}: {listed}"
+    return f"{photos} photo{'' if photos == 1 else 's'}: {listed}; face detector: {detector}"
 
 
 def _cells(answer: Prediction) -> tuple[str, ...]:

@@ -8,15 +8,23 @@ import numpy as np
 
 from configs.errors import UserError
 from configs.schema import FaceConfig
-from ensemble.faces.crops import FaceResult, NoFace, Several, build_detector, crop_faces
-from ensemble.faces.registry import Detector, Face
+from ensemble.faces.crops import (
+    AUTO,
+    FaceResult,
+    NoFace,
+    Several,
+    build_detector,
+    choose_detector,
+    crop_faces,
+)
+from ensemble.faces.registry import Box, Detector, Face
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
-_CANDIDATES = ("yunet", "haar")  # the better one first; the other needs no download
 _NO_FACE = "no face is found, so the whole image is taken"
 _CROP = 0.5  # of the longer side: a face this long shows that the image is a crop of it already
+_CROP_SIDE = 256  # pixels; an image no longer, and no slimmer than 1 to 2, may be a face crop
+_CROP_ASPECT = 2
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,11 @@ class FaceSearch:
         align: As in `crop_faces`.
         no_face: What becomes of an image without a face: "skip" or "whole".
         several: Which faces are taken.
-        accepts_crops: Whether an image that one face fills is taken whole, as a model
-            that was trained on crops has seen its images.
+        accepts_crops: Whether a face crop is taken whole, as a model that was trained
+            on crops has seen its images. An image is one if a single face fills it, or
+            if it has no face, at most 256 pixels on its longer side, and at least half
+            of those on its shorter one.
+        name: The detector's, "none" without one.
     """
 
     detector: Detector | None = None
@@ -39,6 +50,7 @@ class FaceSearch:
     no_face: NoFace = "skip"
     several: Several = "all"
     accepts_crops: bool = False
+    name: str = "none"
 
     def find(self, source: bytes | np.ndarray) -> FaceResult:
         """Returns the faces of an image; see `crop_faces`, which does it.
@@ -57,9 +69,11 @@ class FaceSearch:
             no_face="whole" if self.accepts_crops else self.no_face,
             several=self.several,
         )
-        if result.status == "whole" and not (photos and photos.seen):
-            return replace(result, reason=_NO_FACE)
-        return result
+        if result.status != "whole" or (photos and photos.seen):
+            return result
+        if self.accepts_crops and not _may_be_crop(result.crops[0].box):
+            return FaceResult("no_face", reason="no face is found; --faces none takes images whole")
+        return replace(result, reason=_NO_FACE)
 
 
 def choose_search(
@@ -73,10 +87,9 @@ def choose_search(
     """Returns the search that fits how a model was trained.
 
     With "auto", a model that was trained on faces out of photos gets the same
-    search. One that was trained on images as they are gets YuNet, or Haar where
-    YuNet cannot be had: an image that one face fills, or in which no face is
-    found, is taken whole. Any other name is that detector, and an image without
-    a face has no answer.
+    search. One that was trained on images as they are gets the best detector that
+    is available, see `choose_detector`, and takes face crops whole. Any other name
+    is that detector, and an image without a face has no answer.
 
     Args:
         name: "auto" or a registered detector.
@@ -90,31 +103,34 @@ def choose_search(
             trained with it.
     """
     trained = trained or FaceConfig()
-    if name == AUTO:
-        like_training = build_detector(
-            trained.detector, model or trained.model, _either(threshold, trained.threshold)
-        )
-        if like_training is None:
-            return _search_untrained(model, threshold, several)
-        no_face: NoFace = "whole" if trained.no_face == "whole" else "skip"
-        return FaceSearch(like_training, trained.margin, trained.align, no_face, several)
-    detector = build_detector(name, model, threshold)
-    return FaceSearch(detector, trained.margin, trained.align, "skip", several)
+    if name != AUTO:
+        detector = build_detector(name, model, threshold)
+        return FaceSearch(detector, trained.margin, trained.align, "skip", several, name=name)
+    like_training = build_detector(
+        trained.detector, model or trained.model, _either(threshold, trained.threshold)
+    )
+    if like_training is None:
+        return _search_untrained(model, threshold, several)
+    no_face: NoFace = "whole" if trained.no_face == "whole" else "skip"
+    return FaceSearch(
+        like_training, trained.margin, trained.align, no_face, several, name=trained.detector
+    )
 
 
 def _search_untrained(model: Path | None, threshold: float | None, several: Several) -> FaceSearch:
-    reasons = []
-    for name in _CANDIDATES:
-        try:
-            detector = build_detector(name, model, threshold)
-        except UserError as error:
-            if model is not None:
-                raise
-            reasons.append(str(error))
-        else:
-            return FaceSearch(detector, several=several, accepts_crops=True)
-    log.warning("No faces are searched, each image is taken whole. %s", reasons[0])
-    return FaceSearch(several=several)
+    try:
+        name, detector = choose_detector(AUTO, model, threshold)
+    except UserError as error:
+        if model is not None or threshold is not None:
+            raise
+        log.warning("No faces are searched, each image is taken whole. %s", error)
+        return FaceSearch(several=several)
+    return FaceSearch(detector, several=several, accepts_crops=True, name=name)
+
+
+def _may_be_crop(image: Box) -> bool:
+    longer, shorter = max(image.width, image.height), min(image.width, image.height)
+    return longer <= min(_CROP_SIDE, _CROP_ASPECT * shorter)
 
 
 def _either(first: float | None, second: float | None) -> float | None:

@@ -126,6 +126,7 @@ class _Service:
                 "status": "ok",
                 "model": self._name,
                 "classes": list(self._predictor.classes),
+                "face_detector": self._predictor.search.name,
                 "explains": self._predictor.explains,
                 "in_work": self._in_work,
                 "upload_bytes": self._limits.upload_bytes,
@@ -197,7 +198,12 @@ class _Service:
         if explained:
             await self._explain(faces, records)
         return _answer(
-            {"model": self._name, "classes": list(self._predictor.classes), "predictions": records}
+            {
+                "model": self._name,
+                "face_detector": self._predictor.search.name,
+                "classes": list(self._predictor.classes),
+                "predictions": records,
+            }
         )
 
     async def _explain(self, faces: Faces, records: list[dict[str, Any]]) -> None:

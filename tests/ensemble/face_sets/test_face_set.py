@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from configs.errors import DataError
+from configs.errors import DataError, WeightsError
 from configs.schema import FaceConfig, FaceSetConfig
 from ensemble.datasets.loading import load_dataset
 from ensemble.datasets.registry import Location
 from ensemble.face_sets.face_set import prepare_faces
+from ensemble.faces import crops
 from ensemble.faces.crops import crop_faces
 from ensemble.faces.registry import DETECTORS, Box, DetectorSpec, Face
 from ensemble.faces.store import face_images
@@ -319,8 +320,25 @@ def test_the_command_prepares_and_tells(raw, tmp_path, capsys):
 
     assert main(words) == 0
 
-    assert "5 faces of 5 photos" in capsys.readouterr().out
+    screen = capsys.readouterr().out
+    assert "5 faces of 5 photos" in screen
+    assert "face detector: red" in screen
     assert set(BOOKS) <= contents(tmp_path / "faces").keys()
+
+
+def test_the_automatic_detector_falls_back_with_a_warning(raw, tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise WeightsError("The face model is not available.")
+
+    monkeypatch.setattr(crops, "_CANDIDATES", ("broken", "red"))
+    with DETECTORS.temporary(DetectorSpec("broken", "", fail)):
+        lines = prepare_faces([raw], tmp_path / "faces", FaceSetConfig())
+
+    assert "face detector: red" in lines
+    assert "The face model is not available." in caplog.text
+    with pytest.raises(DataError, match="other settings"):
+        prepare(raw, tmp_path / "faces", faces={"margin": 0.5})
+    prepare(raw, tmp_path / "faces")  # the set is that of the detector which was used
 
 
 @pytest.mark.parametrize(

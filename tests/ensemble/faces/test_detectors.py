@@ -69,6 +69,14 @@ def test_marked_faces_are_found(name, least, build, photos):
     assert others <= 6
 
 
+def test_yunet_takes_no_dog_for_a_face(build, shared_data):
+    with zipfile.ZipFile(shared_data / "photos.zip") as archive:
+        dogs = archive.read("photos/dogs.jpg")
+
+    assert crop_faces(dogs, build("yunet")).status == "no_face"
+    assert crop_faces(dogs, build("yunet", 0.6)).status == "found"
+
+
 def test_yunet_tells_eyes_within_their_face(build, photos):
     detector = build("yunet")
     for source, _ in photos.values():

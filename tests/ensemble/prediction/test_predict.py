@@ -37,9 +37,10 @@ def test_a_folder_is_answered_in_a_table_and_in_files(run, photos, tmp_path, cap
     assert code == 0
     screen = capsys.readouterr().out
     assert "broken.png    unreadable" in screen
-    assert "3 photos: 2 predicted, 1 unreadable" in screen
+    assert "3 photos: 2 predicted, 1 unreadable; face detector: none" in screen
     content = json.loads((output / "predictions.json").read_text())
     assert content["classes"] == ["blue", "red"]
+    assert content["face_detector"] == "none"
     answers = {Path(answer["photo"]).name: answer for answer in content["predictions"]}
     assert {name: answer["label"] for name, answer in answers.items()} == {
         "blue.png": "blue",
@@ -51,6 +52,7 @@ def test_a_folder_is_answered_in_a_table_and_in_files(run, photos, tmp_path, cap
     with (output / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["blue", "", "red"]
+    assert {row["face_detector"] for row in rows} == {"none"}
     assert float(rows[2]["p:red"]) == pytest.approx(float(rows[2]["confidence"]))
     pictures = sorted(path.name for path in (output / "pictures").iterdir())
     assert pictures == ["00001-blue.jpg", "00003-red.jpg"]

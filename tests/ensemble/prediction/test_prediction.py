@@ -10,11 +10,11 @@ from configs.errors import ConfigError, RunError
 from configs.schema import FaceConfig
 from ensemble.evaluation.evaluating import predict_split
 from ensemble.experiment import FitResult, fit
+from ensemble.faces import crops
 from ensemble.faces.registry import DETECTORS, Box, DetectorSpec, Face
 from ensemble.images.decoding import decode
 from ensemble.images.pipeline import inspect
 from ensemble.model import MultiBranchModel, build_model
-from ensemble.prediction import face_search
 from ensemble.prediction.face_search import FaceSearch, choose_search
 from ensemble.prediction.predictor import Predictor
 from ensemble.preparation import read_dataset
@@ -43,7 +43,7 @@ SPEC = DetectorSpec("corners", "white patches", lambda *_: Corners())
 
 @pytest.fixture
 def corners(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(face_search, "_CANDIDATES", ("corners",))
+    monkeypatch.setattr(crops, "_CANDIDATES", ("corners",))
     with DETECTORS.temporary(SPEC):
         yield SPEC.name
 
@@ -137,13 +137,58 @@ def test_a_run_on_images_as_they_are_searches_photos_and_takes_crops_whole(model
 
     found = predictor.predict(photo((300, 80, 60)))
     crop = predictor.predict(photo((10, 10, 80), size=(100, 100)))
-    faceless = predictor.predict(photo())
+    faceless = predictor.predict(photo(size=(100, 100)))
 
     assert [answer.box for answer in found] == [Box(300, 80, 60, 60)]
     assert [(answer.box, answer.reason) for answer in crop] == [(None, "")]
     assert [(answer.box, answer.reason) for answer in faceless] == [
         (None, "no face is found, so the whole image is taken")
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [
+        ((48, 48), "whole"),
+        ((256, 200), "whole"),
+        ((257, 257), "no_face"),
+        ((100, 40), "no_face"),
+        ((600, 800), "no_face"),
+    ],
+)
+def test_an_image_without_a_face_is_a_crop_only_by_its_size(corners, size, status):
+    result = choose_search().find(photo(size=size))
+
+    assert result.status == status
+    assert ("--faces none" in result.reason) == (status == "no_face")
+    assert choose_search("none").find(photo(size=size)).status == "whole"
+
+
+def fail(model: object, threshold: object) -> None:
+    raise ConfigError("OpenCV is missing.")
+
+
+@pytest.fixture
+def fallback(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The better detector is not available, the other one is."""
+    monkeypatch.setattr(crops, "_CANDIDATES", ("broken", "corners"))
+    with DETECTORS.temporary(SPEC), DETECTORS.temporary(DetectorSpec("broken", "", fail)):
+        yield SPEC.name
+
+
+def test_a_fallback_is_named_and_warned_of_in_one_line(fallback, caplog):
+    search = choose_search()
+
+    assert search.name == fallback
+    (warning,) = caplog.messages
+    assert "OpenCV is missing." in warning
+    assert "\n" not in warning
+
+
+@pytest.mark.parametrize("given", [{"model": Path("x.onnx")}, {"threshold": 0.9}])
+def test_what_is_given_for_the_better_detector_is_not_passed_to_the_other(fallback, given):
+    with pytest.raises(ConfigError, match=r"OpenCV is missing\."):
+        choose_search(**given)
 
 
 def test_a_run_on_faces_out_of_photos_predicts_with_its_own_settings(corners):
@@ -159,10 +204,7 @@ def test_a_run_on_faces_out_of_photos_predicts_with_its_own_settings(corners):
 
 
 def test_without_any_detector_each_image_is_taken_whole_and_it_is_told(monkeypatch, caplog):
-    def fail(model: object, threshold: object) -> None:
-        raise ConfigError("OpenCV is missing.")
-
-    monkeypatch.setattr(face_search, "_CANDIDATES", ("broken",))
+    monkeypatch.setattr(crops, "_CANDIDATES", ("broken",))
     with DETECTORS.temporary(DetectorSpec("broken", "", fail)), caplog.at_level("WARNING"):
         search = choose_search()
 
@@ -208,7 +250,7 @@ def test_a_model_file_alone_is_enough(trained, tmp_path):
 
 def test_real_photos_are_searched_and_real_crops_are_taken_whole(shared_data, monkeypatch):
     pytest.importorskip("cv2")
-    monkeypatch.setattr(face_search, "_CANDIDATES", ("yunet",))
+    monkeypatch.setattr(crops, "_CANDIDATES", ("yunet",))
     search = choose_search(model=shared_data / "face_detection_yunet_2026may.onnx")
 
     def statuses(archive: str, count: int) -> list[str]:
@@ -216,5 +258,5 @@ def test_real_photos_are_searched_and_real_crops_are_taken_whole(shared_data, mo
             names = [name for name in files.namelist() if name.endswith((".jpg", ".png"))]
             return [search.find(files.read(name)).status for name in names[:count]]
 
-    assert set(statuses("photos.zip", 10)) == {"found"}
+    assert sorted(statuses("photos.zip", 10)) == [*["found"] * 9, "no_face"]  # dogs.jpg
     assert set(statuses("emotions3_small.zip", 60)) == {"whole"}

@@ -33,7 +33,7 @@ def find_left(image: np.ndarray) -> list[Face]:
 @pytest.fixture
 def predictor(tiny: str) -> Predictor:
     ensemble = build_model([tiny, "tiny:b"], classes=["b", "a"], image_size=16, weights="random")
-    return Predictor(ensemble, search=FaceSearch(find_left, margin=0.0))
+    return Predictor(ensemble, search=FaceSearch(find_left, margin=0.0, name="left"))
 
 
 @pytest.fixture
@@ -70,6 +70,7 @@ def test_a_photo_is_answered_as_by_the_predictor(client, predictor):
     expected = predictor.predict(picture())[0]
     (found,) = answer["predictions"]
     assert answer["model"] == "mine"
+    assert answer["face_detector"] == "left"
     assert answer["classes"] == ["b", "a"]
     assert found["label"] == expected.label
     assert found["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-6)
@@ -139,6 +140,7 @@ def test_health_card_and_page(client):
     assert health["status"] == "ok"
     assert health["classes"] == ["b", "a"]
     assert health["upload_bytes"] == 100_000
+    assert health["face_detector"] == "left"
     assert health["explains"] is True
     assert client.get("/card").text == "# Card"
     assert page.headers["content-type"].startswith("text/html")
