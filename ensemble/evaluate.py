@@ -8,6 +8,7 @@ from configs.errors import ConfigError
 from configs.schema import DataConfig, JudgingConfig
 from ensemble.checks import load_plugins
 from ensemble.cli import load_backend, read_section, read_settings, run_command
+from ensemble.datasets.loading import check_location
 from ensemble.datasets.registry import SOURCES
 from ensemble.flags import SettingsParser
 from ensemble.run import Run
@@ -61,6 +62,8 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         )
     run = Run.open(args.run)
     load_plugins(run.config.plugins)
+    if data.root:
+        check_location(data)
     load_backend()
     from ensemble.evaluation.evaluating import evaluate_run
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from ensemble.cli import load_backend, read_experiment, run_command
+from ensemble.datasets.loading import check_location
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +18,7 @@ def _extract(argv: Sequence[str] | None) -> None:
         prog="python -m ensemble.extract",
         description="Extract and store the features that a training with these settings reads.",
     )
+    check_location(config.data)
     load_backend()
     from ensemble.preparation import fill_store
 

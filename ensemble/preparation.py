@@ -18,8 +18,8 @@ from ensemble.datasets.leaks import (
     keep_apart,
     refuse_repeats,
 )
-from ensemble.datasets.loading import Dataset, Split, load_dataset
-from ensemble.datasets.registry import Location, Problem
+from ensemble.datasets.loading import Dataset, Split, load_dataset, locate
+from ensemble.datasets.registry import Problem
 from ensemble.devices.devices import list_devices
 from ensemble.faces.store import face_images
 from ensemble.features.frozen_branch import FrozenBranch
@@ -58,7 +58,7 @@ def read_dataset(config: DataConfig, seed: int) -> Dataset:
     Where a face detector is set, an image is the face in it.
     """
     dataset = load_dataset(
-        Location(tuple(config.root), config.labels, config.protocol),
+        locate(config),
         source=config.source,
         classes=config.classes,
         merge=config.merge,

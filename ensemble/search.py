@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from configs.errors import ConfigError
 from configs.search import SearchExperiment
 from ensemble.cli import load_backend, read_experiment, run_command, table
+from ensemble.datasets.loading import check_location
 from ensemble.tuning.spaces import SearchSpace, label
 from ensemble.tuning.study import Study
 
@@ -47,6 +48,7 @@ def _search(argv: Sequence[str] | None) -> None:
             "A search needs the package keras-tuner, which is not installed: "
             "pip install keras-tuner."
         )
+    check_location(config.data)
     study = Study.open(config)
     load_backend(devices=False)  # trials are forked from this process
     from ensemble.tuning.searching import (

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from ensemble.cli import load_backend, read_experiment, run_command
+from ensemble.datasets.loading import check_location
 from ensemble.reproduction import compare_traces, read_trace
 
 
@@ -20,6 +21,7 @@ def _train(argv: Sequence[str] | None) -> int:
         of_runs=True,
     )
     original = None if reproduced is None else read_trace(reproduced)
+    check_location(config.data)
     load_backend(joining=True)
     from ensemble.experiment import fit, resume
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from configs.errors import DataError
 from configs.registry import near_miss
 from ensemble.datasets.outputs import find_outputs
-from ensemble.datasets.registry import Problem
+from ensemble.datasets.registry import Location, Problem
 from ensemble.images.formats import image_suffixes
 
 # What systems and network drives leave beside pictures, in lower case.
@@ -84,6 +84,20 @@ def missing(path: Path) -> DataError:
     return DataError(f"There is no file or folder '{path}'. {hint}")
 
 
+def find_missing(location: Location) -> list[str]:
+    """Returns a sentence for each path of a location that does not exist.
+
+    Labels may be a file inside a root: those are searched for in folders, but not in archives.
+    """
+    paths = [root for root in location.roots if not root.exists()]
+    labels, folders = location.labels, [root for root in location.roots if root.is_dir()]
+    if labels and not labels.exists() and len(folders) == len(location.roots):
+        inside = (path for root in folders for path in root.rglob(labels.name))
+        if labels.is_absolute() or next(inside, None) is None:
+            paths.append(labels)
+    return [str(missing(path)) for path in paths]
+
+
 class Files:
     """The files of one or several roots. Safe to read from several threads.
 
@@ -104,7 +118,7 @@ class Files:
             for problem in root.problems
         ]
         self.notes = [
-            f"'{posixpath.join(prefix, output)}' was written by {command} and is passed over"
+            f"'{posixpath.join(prefix, output)}' was written by ensemble.{command} and is passed over"
             for prefix, root in self.roots.items()
             for output, command in root.outputs.items()
         ]
@@ -276,7 +290,7 @@ def _open_root(path: Path) -> Folder | Archive:
         raise missing(path)
     if command := root.outputs.get(""):
         raise DataError(
-            f"'{path}' was written by {command} and holds no images to read. "
+            f"'{path}' was written by ensemble.{command} and holds no images to read. "
             "Give the folder of your images."
         )
     return root

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from configs.errors import DataError
+from configs.schema import DataConfig
+from ensemble.datasets.files import find_missing
 from ensemble.datasets.labels import ClassMap, map_classes, share_classes
 from ensemble.datasets.registry import (
     SOURCES,
@@ -232,6 +234,24 @@ def load_collection(location: Location, spec: DatasetSpec) -> Collection:
         )
     found = sorted(collection.records, key=lambda record: record.name)
     return replace(collection, records=found)
+
+
+def check_location(config: DataConfig) -> None:
+    """Checks that the data is there and laid out in a known way, before anything heavy is loaded.
+
+    Raises:
+        DataError: If it is not.
+    """
+    location = locate(config)
+    if missing := find_missing(location):
+        raise DataError(" ".join(missing))
+    if config.source == "auto":
+        _choose_source(location)
+
+
+def locate(config: DataConfig) -> Location:
+    """Returns where settings say the data is."""
+    return Location(tuple(config.root), config.labels, config.protocol)
 
 
 def find_source(location: Location) -> DatasetSpec | None:

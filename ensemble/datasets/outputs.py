@@ -10,7 +10,7 @@ class Output(NamedTuple):
     """What a command leaves in a folder.
 
     Args:
-        command: The command that wrote the folder, such as "ensemble.train".
+        command: The command that wrote the folder, such as "train".
         files: Files that together show that it did.
         pictures: Files and folders in it that are never input; empty: all of them.
         is_input: Whether the rest of the folder is input where the folder itself is given.
@@ -26,15 +26,15 @@ class Output(NamedTuple):
 
 _SHEET = frozenset({"contact_sheet.png"})
 _OUTPUTS = (
-    Output("ensemble.train", frozenset({"config.yaml", "environment.json"})),
-    Output("ensemble.train", frozenset({"config.yaml", "split.csv"})),  # while it is training
-    Output("ensemble.search", frozenset({"search.yaml"})),
-    Output("ensemble.evaluate", frozenset({"report.json", "confusion.csv"})),
-    Output("ensemble.compare", frozenset({"comparison.csv", "comparison.txt"})),
-    Output("ensemble.prepare", frozenset({".journal.jsonl"}), _SHEET, is_input=True),
-    Output("ensemble.prepare", frozenset({"manifest.csv", "left_out.csv"}), _SHEET, is_input=True),
+    Output("train", frozenset({"config.yaml", "environment.json"})),
+    Output("train", frozenset({"config.yaml", "split.csv"})),  # while it is training
+    Output("search", frozenset({"search.yaml"})),
+    Output("evaluate", frozenset({"report.json", "confusion.csv"})),
+    Output("compare", frozenset({"comparison.csv", "comparison.txt"})),
+    Output("prepare", frozenset({".journal.jsonl"}), _SHEET, is_input=True),
+    Output("prepare", frozenset({"manifest.csv", "left_out.csv"}), _SHEET, is_input=True),
     Output(
-        "ensemble.predict",
+        "predict",
         frozenset({"predictions.csv", "predictions.json"}),
         frozenset({"pictures", "heat_maps"}),
         is_input=True,

@@ -9,8 +9,7 @@ from PIL import Image
 
 from configs.errors import UserError
 from configs.schema import DataConfig
-from ensemble.datasets.loading import load_labelled
-from ensemble.datasets.registry import Location
+from ensemble.datasets.loading import load_labelled, locate
 from ensemble.faces.store import face_images
 from ensemble.images.decoding import ImageError, decode
 
@@ -31,7 +30,7 @@ def read_pictures(config: DataConfig, names: Sequence[str]) -> list[str] | None:
     size = min(config.image_size, _LARGEST)
     try:
         labelled = load_labelled(
-            Location(tuple(config.root), config.labels, config.protocol),
+            locate(config),
             source=config.source,
             classes=config.classes,
             merge=config.merge,

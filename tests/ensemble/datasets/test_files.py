@@ -9,7 +9,8 @@ import pytest
 
 from configs.errors import DataError
 from ensemble.datasets import files as files_module
-from ensemble.datasets.files import is_image, open_files
+from ensemble.datasets.files import find_missing, is_image, open_files
+from ensemble.datasets.registry import Location
 
 
 def write_folder(root: Path, contents: dict[str, bytes]) -> Path:
@@ -255,3 +256,18 @@ def test_photos_beside_their_predictions_are_read(tmp_path):
         images = [name for name in open_files([root]).names() if is_image(name)]
         assert [Path(name).name for name in images] == ["me.jpg"]
         assert not any("pictures" in name for name in images)
+
+
+def test_paths_that_do_not_exist_are_named(tmp_path):
+    data = write_folder(tmp_path / "data", {"deep/labels.csv": b""})
+
+    assert find_missing(Location((data,), Path("labels.csv"))) == []
+    assert find_missing(Location((data, data), data / "deep" / "labels.csv")) == []
+    for location in (
+        Location((tmp_path / "dat",)),
+        Location((tmp_path / "dat", data)),
+        Location((tmp_path / "dat",), data / "deep" / "labels.csv"),
+    ):
+        (sentence,) = find_missing(location)
+        assert f"Did you mean '{data}'?" in sentence
+    assert "no.csv" in find_missing(Location((data,), Path("no.csv")))[0]

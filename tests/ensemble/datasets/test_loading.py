@@ -1,6 +1,8 @@
 """Laws of datasets: classes become integers, and splits share nothing."""
 
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -269,3 +271,16 @@ def test_ferplus_is_found_by_its_votes_and_reads_usual_names(shared_data):
 
     assert names_of(dataset.train, dataset) == {"neutral": 8739, "happy": 7287, "sad": 3013}
     assert len(dataset.validation) == 1182 + 865 + 351
+
+
+@pytest.mark.parametrize("command", ["train", "extract"])
+def test_data_that_is_missing_fails_before_a_backend_loads(command, tmp_path):
+    script = (
+        f"import sys, ensemble.{command} as command\n"
+        f"code = command.main(['--data', {str(tmp_path / 'nowhere')!r}, '--weights', 'random'])\n"
+        "print(code, sorted({'keras', 'scipy', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+    assert done.stdout == "2 []\n"
+    assert f"There is no file or folder '{tmp_path / 'nowhere'}'" in done.stderr
