@@ -158,7 +158,8 @@ def test_a_plugin_is_loaded_whatever_its_name(stem, plugin, tmp_path):
 def test_a_layer_of_a_plugin_is_found_when_its_model_is_loaded(tmp_path):
     plugin = tmp_path / "wave.py"
     plugin.write_text(
-        "import keras\n\n\n@keras.saving.register_keras_serializable()\nclass Twice(keras.layers.Layer):\n"
+        "import keras\n\n\n@keras.saving.register_keras_serializable()\n"
+        "class Twice(keras.layers.Layer):\n"
         "    def call(self, inputs):\n        return 2 * inputs\n"
     )
     load_plugins([str(plugin)])
