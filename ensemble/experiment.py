@@ -1,7 +1,8 @@
 """An experiment from its settings to its run folder: data, features, training, report."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from ensemble.evaluation.card import write_card
 from ensemble.evaluation.evaluating import judge, write_report
 from ensemble.evaluation.report import Report
 from ensemble.images.pipeline import read_image
+from ensemble.locks import LockedError, locked
 from ensemble.model import MultiBranchModel, compose, feature_shapes
 from ensemble.plots.curves import plot_curves
 from ensemble.plots.figures import png
@@ -113,7 +115,7 @@ def fit(
     config = config.model_copy(update={"model": model})
     branches = "+".join(branch.layer_name for branch in model.branches)
     run = Run.create(config, f"{dataset.name}-{branches}", writes=distribution.writes)
-    with run.logging():
+    with _at_work_in(run):
         return _fit(run, config, dataset, images, extractor, None, distribution, begun)
 
 
@@ -128,19 +130,38 @@ def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitRes
             as they are kept in the run.
 
     Raises:
-        RunError: If there is no such run, it has come to its end, or its images have changed.
+        RunError: If there is no such run, another process trains it, it has come to its end,
+            or its images have changed.
         UserError: As `fit` does.
     """
     run = Run.unfinished(folder)
     config = config or run.config
     distribution = distribute(config.training)
     run = Run(folder, writes=distribution.writes)
-    progress = read_checkpoint(run)
-    dataset = read_dataset(config.data, config.seed)
-    extractor, _ = build_frozen(config, dataset)
-    with run.logging():
+    with _at_work_in(run):
+        progress = read_checkpoint(run)
+        dataset = read_dataset(config.data, config.seed)
+        extractor, _ = build_frozen(config, dataset)
         log.info("going on after epoch %d", len(progress.history) if progress else 0)
         return _fit(run, config, dataset, None, extractor, progress, distribution)
+
+
+@contextmanager
+def _at_work_in(run: Run) -> Iterator[None]:
+    """Keeps messages in a run's log, and other processes out of the run, for a `with` block.
+
+    Raises:
+        RunError: If another process trains the run.
+    """
+    try:
+        lock = locked(run.folder / "lock", timeout=0) if run.writes else nullcontext()
+        with lock, run.logging():
+            yield
+    except LockedError as error:
+        raise RunError(
+            f"{run.folder} is being trained by {error}. Wait for its end, or train anew with "
+            f"--config {run.folder / 'config.yaml'}."
+        ) from error
 
 
 def _fit(

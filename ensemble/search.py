@@ -58,23 +58,24 @@ def _search(argv: Sequence[str] | None) -> None:
         search_here,
     )
 
-    bench = None
-    board = _Screen(space)
-    if name is None:
-        place = Path(tempfile.mkdtemp(prefix="search-"))  # a socket that no other user can reach
-        os.environ.update({_IP: "unix", _PORT: str(place / "chief"), _ID: "worker"})
-        try:
-            bench = search_here(space, study, f"unix:{place / 'chief'}", board.show)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-    elif "chief" in name:
-        search_as_chief(space, study, f"{os.environ[_IP]}:{os.environ[_PORT]}", board.show)
-    else:
+    if name is not None and "chief" not in name:
         search_as_worker(space, study, name)
         return
-    board.end()
-    load_backend()
-    print(make_winner(space, study, bench))
+    bench = None
+    board = _Screen(space)
+    with study.locked():
+        if name is None:
+            place = Path(tempfile.mkdtemp(prefix="search-"))  # no other user reaches its socket
+            os.environ.update({_IP: "unix", _PORT: str(place / "chief"), _ID: "worker"})
+            try:
+                bench = search_here(space, study, f"unix:{place / 'chief'}", board.show)
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+        else:
+            search_as_chief(space, study, f"{os.environ[_IP]}:{os.environ[_PORT]}", board.show)
+        board.end()
+        load_backend()
+        print(make_winner(space, study, bench))
     print(f"{study.folder}/ holds trials.csv, and trials/ the settings and curves of each")
 
 

@@ -6,9 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from configs.errors import DataError
+from ensemble.locks import LockedError, locked
 
 
 class Journal:
@@ -39,13 +38,13 @@ class Journal:
                 process is at it.
         """
         try:
-            with FileLock(self._path.with_suffix(".lock"), timeout=0):
+            with locked(self._path.with_suffix(".lock"), timeout=0):
                 self._read(json.loads(json.dumps(settings)))
                 with self._path.open("ab", buffering=0) as self._file:
                     yield
-        except Timeout as error:
+        except LockedError as error:
             raise DataError(
-                f"Another process is at work in '{self._path.parent}'. "
+                f"Another process is at work in '{self._path.parent}' ({error}). "
                 "Wait for its end or choose another --output."
             ) from error
 

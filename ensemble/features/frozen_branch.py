@@ -118,7 +118,7 @@ class FrozenBranch:
         features: np.ndarray | None,
     ) -> None:
         group = self.store.open(self.key)
-        with group.locked(self._tell_waiting):
+        with group.locked(self._log_waiting):
             outs = [None] * len(views) if features is None else features
             found = np.stack(
                 [
@@ -217,7 +217,7 @@ class FrozenBranch:
                 "another folder with --cache, or use --fusion pooled or --features.dtype float16."
             )
 
-    def _tell_waiting(self) -> None:
+    def _log_waiting(self) -> None:
         log.info("%s: waiting for another process that extracts the same features", self.label)
 
 

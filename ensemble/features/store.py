@@ -12,13 +12,12 @@ work is recognised and done again.
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from configs.errors import StoreError
@@ -30,6 +29,7 @@ from ensemble.features.shards import (
     write_shard,
     write_whole,
 )
+from ensemble.locks import locked
 
 # Goes up when decoding, views or scaling change, so that older numbers are not taken for new.
 PIPELINE = 2
@@ -160,10 +160,8 @@ class FeatureGroup:
         self.key = key
 
     @contextmanager
-    def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
+    def locked(self, waiting: Callable[[], object]) -> Iterator[None]:
         """Keeps other processes from working on the same features for the length of the block.
-
-        The system frees the lock when a process ends, however it ends.
 
         Args:
             waiting: Called once if another process has to be waited for.
@@ -171,19 +169,12 @@ class FeatureGroup:
         Raises:
             StoreError: If the folder cannot be written.
         """
-        lock = FileLock(self.folder / "lock")
-        with _writing(self.folder):
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                waiting()
-                lock.acquire()
-        try:
+        with ExitStack() as stack:
+            with _writing(self.folder):
+                stack.enter_context(locked(self.folder / "lock", waiting=waiting))
             for part in self.folder.glob(f"*/*{PART}"):  # left by a process that was killed
                 part.unlink(missing_ok=True)
             yield
-        finally:
-            lock.release()
 
     def read(
         self,

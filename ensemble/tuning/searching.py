@@ -15,7 +15,7 @@ from ensemble.tuning.forks import Forks
 from ensemble.tuning.leader import drop, take_over
 from ensemble.tuning.spaces import SearchSpace
 from ensemble.tuning.study import Study, TrialRecord
-from ensemble.tuning.trials import Bench
+from ensemble.tuning.trials import Bench, read_sources, record_sources
 from ensemble.tuning.tuners import make_oracle, values_of
 from ensemble.tuning.workers import start_workers, work
 
@@ -51,8 +51,7 @@ def search_here(space: SearchSpace, study: Study, address: str, show: Show) -> B
     Raises:
         UserError: If data, weights, the store or the folder cannot be used.
     """
-    study.lock()
-    bench = Bench.prepare(space, Forks())
+    bench = Bench.prepare(space, study, Forks())
     count = space.config.search.workers or default_workers(bench)
     names = [f"worker{number}" for number in range(count)]
     log.info("%d %s, in %s", count, "workers" if count > 1 else "worker", study.folder)
@@ -69,9 +68,9 @@ def search_as_chief(space: SearchSpace, study: Study, address: str, show: Show) 
     """Hands out trials to workers that are started by themselves.
 
     Raises:
-        RunError: If the folder or the address cannot be used, or no worker comes.
+        UserError: If data, the folder or the address cannot be used, or no worker comes.
     """
-    study.lock()
+    study.check_data(record_sources(read_sources(space)))
     log.info("the chief listens at %s, in %s", address, study.folder)
     _lead(space, study, address, show, watch=lambda: None)
 
@@ -82,7 +81,7 @@ def search_as_worker(space: SearchSpace, study: Study, name: str) -> None:
     Raises:
         UserError: If data, weights or the store cannot be used, or the chief is no more.
     """
-    bench = Bench.prepare(space, Forks())
+    bench = Bench.prepare(space, study, Forks())
     log.info("%s is ready, in %s", name, study.folder)
     work(space, study, bench, [name])
 

@@ -5,21 +5,23 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from configs.errors import RunError
 from configs.files import read_config, write_config
 from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment
+from ensemble.locks import LockedError, locked
 from ensemble.run import Run
 from ensemble.tuning.spaces import label
 
 log = logging.getLogger(__name__)
 
+_DATA = "data.json"
+_CHILDREN_END = 10.0  # seconds
 _PATIENCE = 2.0  # seconds for another process to write the settings of a search
 
 DIRECTIONS = {
@@ -67,9 +69,10 @@ class TrialRecord:
 class Study:
     """The folder of a search.
 
-    It holds `search.yaml` (the settings), `oracle.json` (what the tuner knows),
-    `trials.csv`, `trials/NNNN/` (each trial's settings, history, report and
-    answers, and what the best one has learned) and the winner's run folder.
+    It holds `search.yaml` (the settings), `data.json` (fingerprints of images and
+    labels), `oracle.json` (what the tuner knows), `trials.csv`, `trials/NNNN/` (each
+    trial's settings, history, report and predictions, and the weights of the best one)
+    and the winner's run folder.
 
     Args:
         folder: An existing folder.
@@ -107,21 +110,42 @@ class Study:
         Run(study.folder).write("search.yaml", write_config(settings))
         return study
 
-    def lock(self) -> FileLock:
-        """Takes the folder for this process and its children, until the last of them ends.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other searches out of the folder for the length of a `with` block.
 
         Raises:
             RunError: If another search is at work in it.
         """
-        lock = FileLock(self.folder / "lock")
         try:
-            lock.acquire(timeout=10)  # children of a search that was killed end within it
-        except Timeout as error:
+            # Children of a search that was killed hold its lock until they end.
+            with locked(self.folder / "lock", timeout=_CHILDREN_END):
+                yield
+        except LockedError as error:
             raise RunError(
-                f"Another search is at work in {self.folder}. Wait for its end, or choose "
-                "another --name."
+                f"Another search ({error}) is at work in {self.folder}. Wait for its end, or "
+                "choose another --name."
             ) from error
-        return lock
+
+    def check_data(self, record: Sequence[Mapping[str, Any]]) -> None:
+        """Compares images and labels with those that the search was begun with.
+
+        A search that has kept no fingerprints yet keeps these.
+
+        Args:
+            record: Their fingerprints, for each set of stored features.
+
+        Raises:
+            RunError: If they differ.
+        """
+        folder = Run(self.folder)
+        if not (folder.folder / _DATA).exists():
+            folder.write_json(_DATA, {"feature_sets": record})
+        if folder.read_json(_DATA) != {"feature_sets": record}:
+            raise RunError(
+                f"The images or labels are no longer those that the search in {self.folder} was "
+                "begun with. Put them back, or choose another --name."
+            )
 
     def trial(self, number: int) -> Run:
         """Returns the folder of a trial, which may be empty."""

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from configs.errors import ConfigError, UserError
 from configs.schema import ExperimentConfig
 from ensemble.datasets.loading import Dataset
-from ensemble.environment import list_devices
+from ensemble.devices.devices import has_gpu
 from ensemble.evaluation.calibration import calibrate
 from ensemble.evaluation.evaluating import judge
 from ensemble.features.arrays import fits_memory
@@ -68,6 +68,20 @@ class Filled:
     on_gpu: bool
 
 
+class Source(NamedTuple):
+    """What features are extracted from.
+
+    Args:
+        config: Settings, with all branches that a trial may have.
+        dataset: The data.
+        images: Its images that can be read.
+    """
+
+    config: ExperimentConfig
+    dataset: Dataset
+    images: Images
+
+
 class Stock:
     """The stored features that trials of the same data, seed and fusion read.
 
@@ -89,21 +103,16 @@ class Stock:
         self._data = record_data(images)
 
     @classmethod
-    def fill(cls, config: ExperimentConfig, forks: Forks) -> "Stock":
-        """Reads a dataset and has all features stored, in a child that alone starts the backend.
+    def fill(cls, source: Source, forks: Forks) -> "Stock":
+        """Has all features of a dataset stored, in a child that alone starts the backend.
 
         Raises:
-            UserError: If data, weights or the store cannot be used.
+            UserError: If weights or the store cannot be used.
         """
-        dataset = read_dataset(config.data, config.seed)
-        images = inspect_dataset(dataset, config.data)
-        tell_problems(images.problems, "")
-        tell_repeats(images, "")
-        refuse_unreadable(dataset, images)
-        filled = forks.call(lambda: _fill(config, dataset, images))
+        filled = forks.call(lambda: _fill(*source))
         for line in filled.lines:
             log.info("%s", line)
-        return cls(config, dataset, images, filled)
+        return cls(*source, filled)
 
     def load(self, labels: Sequence[str]) -> tuple[Maps, Maps]:
         """Returns the features of training views and of validation images, read once."""
@@ -153,17 +162,18 @@ class Bench:
         self.stocks = stocks
 
     @classmethod
-    def prepare(cls, space: SearchSpace, forks: Forks) -> "Bench":
+    def prepare(cls, space: SearchSpace, study: Study, forks: Forks) -> "Bench":
         """Extracts what is missing for all trials, and loads it.
 
         Raises:
-            UserError: If data, weights or the store cannot be used.
+            UserError: If data, weights or the store cannot be used, or the data are not
+                those that the search was begun with.
         """
-        bench = cls([Stock.fill(config, forks) for config in space.feature_configs()])
-        taken = 0
+        sources = read_sources(space)
+        study.check_data(record_sources(sources))
+        bench = cls([Stock.fill(source, forks) for source in sources])
         for stock in bench.stocks:
-            taken += stock.byte_count
-            if fits_memory(taken):  # what goes beyond is loaded by each child that needs it
+            if fits_memory(stock.byte_count):  # else it is loaded by each child that needs it
                 stock.load(list(stock.filled.keys))
         return bench
 
@@ -192,6 +202,20 @@ class Bench:
             if serves(stock.config, config):
                 return stock
         raise ConfigError("No features are stored for a trial with these settings.")
+
+
+def read_sources(space: SearchSpace) -> list[Source]:
+    """Reads and inspects the data of each set of features that trials need.
+
+    Raises:
+        DataError: If data cannot be used.
+    """
+    return [_read_source(config) for config in space.feature_configs()]
+
+
+def record_sources(sources: Sequence[Source]) -> list[dict[str, Any]]:
+    """Returns fingerprints of the images and labels of each set of features."""
+    return [record_data(source.images) for source in sources]
 
 
 def run_trial(
@@ -307,6 +331,15 @@ def _logging_to(folder: Run) -> Any:
     return folder.logging()
 
 
+def _read_source(config: ExperimentConfig) -> Source:
+    dataset = read_dataset(config.data, config.seed)
+    images = inspect_dataset(dataset, config.data)
+    tell_problems(images.problems, "")
+    tell_repeats(images, "")
+    refuse_unreadable(dataset, images)
+    return Source(config, dataset, images)
+
+
 def _fill(config: ExperimentConfig, dataset: Dataset, images: Images) -> Filled:
     tell_start(config, dataset)
     extractor, model = build_frozen(config, dataset)
@@ -317,5 +350,5 @@ def _fill(config: ExperimentConfig, dataset: Dataset, images: Images) -> Filled:
         model.weights,
         record_weights(model, extractor),
         [tell_branch(branch) for branch in branches],
-        any(device.startswith("gpu") for device in list_devices()),
+        has_gpu(),
     )

@@ -257,3 +257,20 @@ def test_an_interrupt_ends_politely_and_can_be_gone_on_from(make_config: MakeCon
     progress = read_checkpoint(run)
     assert progress is not None
     assert len(progress.history) == len(history_of(run))
+
+
+def test_a_run_in_training_is_not_trained_a_second_time(make_config, monkeypatch):
+    write, refused = experiment.write_checkpoint, []
+
+    def resume_beside(run, progress):
+        write(run, progress)
+        with pytest.raises(RunError, match=f"is being trained by process {os.getpid()}"):
+            resume(run.folder)
+        refused.append(len(progress.history))
+
+    monkeypatch.setattr(experiment, "write_checkpoint", resume_beside)
+
+    result = fit(make_config())
+
+    assert refused == [1, 2, 3, 4]
+    assert not (result.run.folder / "lock").exists()

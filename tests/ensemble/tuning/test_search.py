@@ -216,3 +216,23 @@ def test_the_trial_of_a_killed_worker_is_run_by_another_and_the_chief_ends(start
     assert "winner-" in output
     assert len(ended(folder)) == 12
     assert {row["status"] for row in read_csv(folder / "trials.csv")} == {"completed"}
+
+
+@pytest.mark.slow
+def test_others_wait_for_a_search_and_other_labels_are_refused(start, folder, colours_folder):
+    spaces = {"training.learning_rate": [0.1, 0.03, 0.01, 0.003], "training.epsilon": [1, 0.1]}
+    first = start(spaces, workers=1)
+    wait_for_trials(folder, 1)
+    assert (folder / "lock").read_text().startswith(f"{first.pid} ")
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert "winner-" in finish(start(spaces))
+
+    blue, red, other = (colours_folder / name for name in ("blue", "red", "other"))
+    blue.rename(other)
+    red.rename(blue)
+    other.rename(red)
+    output = finish(start(spaces), code=2)
+
+    assert "no longer those that the search in" in output
+    assert "winner-" not in output

@@ -1,5 +1,6 @@
 """A search's folder: its settings, and who may go on with them."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -84,3 +85,26 @@ def test_searches_of_other_spaces_lie_in_other_folders(tmp_path):
     folders = {Study.open(config_of(tmp_path, **search)).folder for search in searches}
 
     assert len(folders) == 4
+
+
+def test_a_search_continues_only_with_the_data_it_began_with(tmp_path):
+    study = Study.open(config_of(tmp_path, spaces=RATES))
+    began, later = ([{"train": {"labels": name}}] for name in ("began", "later"))
+
+    study.check_data(began)  # a search that has kept none yet
+    study.check_data(began)
+
+    with pytest.raises(RunError, match="no longer those that the search in .* was begun with"):
+        study.check_data(later)
+
+
+def test_one_search_at_a_time_works_in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("ensemble.tuning.study._CHILDREN_END", 0.1)
+    study = Study.open(config_of(tmp_path, spaces=RATES))
+    other = Study.open(config_of(tmp_path, spaces=RATES))
+
+    with study.locked(), pytest.raises(RunError, match=rf"\(process {os.getpid()}\)"):  # noqa: SIM117
+        with other.locked():
+            pytest.fail("two searches in one folder")
+    with other.locked():
+        pass
