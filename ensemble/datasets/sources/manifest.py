@@ -23,16 +23,6 @@ from ensemble.datasets.registry import (
 from ensemble.datasets.splits import find_split
 from ensemble.datasets.tables import Table, find_table, find_tables, open_images
 
-# What a column may be called, the preferred name first. Neither "user" nor
-# "user.id" is a group: it may be the person who labelled, not the one pictured.
-_COLUMNS = {
-    "path": ("path", "image_path", "image", "file", "filename", "name"),
-    "label": ("label", "emotion", "class", "target", "expression"),
-    "split": ("split", "usage", "subset", "partition"),
-    "group": ("group", "subject", "subject_id", "person", "person_id", "identity", "video"),
-    "weight": ("weight", "sample_weight"),
-}
-
 
 def matches(location: Location) -> bool:
     """Returns whether a location has a table of paths and labels."""
@@ -82,22 +72,12 @@ def read_column(location: Location, column: str) -> dict[str, str]:
 
 
 def _is_manifest(table: Table) -> bool:
-    return {"path", "label"} <= _find_columns(table).keys()
-
-
-def _find_columns(table: Table) -> dict[str, str]:
-    """Returns what a column says to its name in the table, for the columns there are."""
-    columns = {}
-    for meaning, names in _COLUMNS.items():
-        column = next((name for name in names if name in table.columns), None)
-        if column is not None:
-            columns[meaning] = column
-    return columns
+    return {"path", "label"} <= table.meanings.keys()
 
 
 def _read_rows(table: Table) -> tuple[dict[int, Record], list[Problem]]:
     """Reads row number to a record whose name is still the path as written."""
-    columns = _find_columns(table)
+    columns = table.meanings
     rows, problems = {}, []
     for number, cells in table.rows():
         try:
