@@ -118,7 +118,7 @@ class Files:
             for problem in root.problems
         ]
         self.notes = [
-            f"'{posixpath.join(prefix, output)}' was written by ensemble.{command} and is passed over"
+            f"'{posixpath.join(prefix, output)}' is passed over: ensemble.{command} wrote it"
             for prefix, root in self.roots.items()
             for output, command in root.outputs.items()
         ]

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from configs.registry import Registry
 from configs.schema import VoteProtocol
+
+if TYPE_CHECKING:
+    from ensemble.datasets.files import Files
 
 
 class ImageStore(Protocol):
@@ -73,6 +77,11 @@ class Collection:
     synthetic: bool = False
 
 
+def is_table(path: Path) -> bool:
+    """Returns whether a file is a table, judged by the end of its name."""
+    return path.suffix.lower() in {".csv", ".jsonl", ".parquet", ".tsv", ".txt"}
+
+
 @dataclass(frozen=True)
 class Location:
     """Where the user says the data is.
@@ -87,6 +96,17 @@ class Location:
     roots: tuple[Path, ...] = ()
     labels: Path | None = None
     protocol: VoteProtocol = "majority"
+
+    @cached_property
+    def files(self) -> "Files":
+        """The files of all roots that are no tables, listed once.
+
+        Raises:
+            DataError: As `ensemble.datasets.files.open_files`.
+        """
+        from ensemble.datasets.files import open_files
+
+        return open_files([root for root in self.roots if not is_table(root)])
 
 
 @dataclass(frozen=True)

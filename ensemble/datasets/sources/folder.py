@@ -9,7 +9,7 @@ from posixpath import join
 from typing import Literal, NamedTuple
 
 from configs.errors import DataError
-from ensemble.datasets.files import Files, is_image, open_files
+from ensemble.datasets.files import Files, is_image
 from ensemble.datasets.labels import is_emotion
 from ensemble.datasets.registry import (
     Collection,
@@ -25,6 +25,8 @@ Level = Literal["skipped", "split", "subject", "class"]
 _SUBJECT = re.compile(
     r"(s|sub|subj|subject|p|person|participant|actor|user|id|individual)[ _-]?\d+", re.IGNORECASE
 )
+_SOURCES_OF_CODES = {"0123456": "affectnet", "01234567": "affectnet", "1234567": "rafdb"}
+_TABLES = frozenset({".csv", ".jsonl", ".parquet", ".tsv"})
 _SHOWN = 3  # names in a message
 
 
@@ -67,9 +69,9 @@ def matches(location: Location) -> bool:
     Raises:
         DataError: If the folders may be something else than classes.
     """
-    if location.labels or not location.roots or _names_a_file(location):
+    if location.labels or not location.files.roots:
         return False
-    files = open_files(location.roots)
+    files = location.files
     layouts = find_layouts(files)
     records = read_records(files, layouts)
     labels = {record.label for record in records}
@@ -91,10 +93,9 @@ def load(location: Location) -> Collection:
 
 def has_subjects(location: Location) -> bool:
     """Returns whether the folders are those of persons, with folders of emotions in them."""
-    if location.labels or not location.roots or _names_a_file(location):
+    if location.labels:
         return False
-    files = open_files(location.roots)
-    records = read_records(files, find_layouts(files, "subject"))
+    records = read_records(location.files, find_layouts(location.files, "subject"))
     labels, subjects = {r.label for r in records}, {r.group for r in records if r.group}
     return len(labels) > 1 and all(map(is_emotion, labels)) and all(map(_is_subject, subjects))
 
@@ -143,7 +144,7 @@ def _load(location: Location, top: Literal["class", "subject"]) -> Collection:
         raise DataError(
             f"Class folders need no labels. Received: '{location.labels}'. Leave out --labels."
         )
-    files = open_files(location.roots)
+    files = location.files
     layouts = find_layouts(files, top)
     records = read_records(files, layouts)
     _check_empty_classes(files, layouts, {record.label for record in records})
@@ -155,10 +156,6 @@ def _load(location: Location, top: Literal["class", "subject"]) -> Collection:
     }
     notes = [f"{count} {what} are ignored" for what, count in ignored.items() if count]
     return Collection(files, records, files.problems, [*files.notes, *notes])
-
-
-def _names_a_file(location: Location) -> bool:
-    return any(root.is_file() and root.suffix.lower() != ".zip" for root in location.roots)
 
 
 def _find_levels(
@@ -236,7 +233,18 @@ def _find_doubt(files: Files, layouts: dict[str, Layout], labels: set[str]) -> s
             f"{_show(labels)} are called like persons, not like classes. Give a CSV with path "
             "and label as --labels, or read the folders as classes with --source folder."
         )
-    return None
+    tables = {name for name in files.names() if PurePosixPath(name).suffix in _TABLES}
+    if tables and not all(map(is_emotion, labels)):
+        return (
+            f"The classes may be {_show(labels)}, as the folders are called, or stand in "
+            f"{_show(tables)}, whose columns are not known. Call them path and label, or read "
+            "the folders as classes with --source folder."
+        )
+    source = _SOURCES_OF_CODES.get("".join(sorted(labels)))
+    return source and (
+        f"The folders {_show(labels)} are numbered like the emotions of a data set. Read the "
+        f"numbers as its codes with --source {source}, or as classes with --source folder."
+    )
 
 
 def _find_unread_splits(files: Files, layouts: dict[str, Layout], labels: set[str]) -> set[str]:
