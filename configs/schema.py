@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+MAX_NAME_BYTES = 200  # file systems take 255, from which names of temporary files are made too
+
 
 def flag(name: str, **more: Any) -> dict[str, Any]:
     """Returns the field arguments that give a leaf the short flag `--name`."""
@@ -83,9 +85,22 @@ def expand_home(path: Path) -> Path:
         ) from error
 
 
+def _check_name(name: str) -> str:
+    if not re.fullmatch(r"\.*[\w+-][\w.+-]*", name):
+        raise ValueError(
+            f"a folder's name may hold letters, digits and _ . + -. Received: {name!r}"
+        )
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(
+            f"a folder's name has at most {MAX_NAME_BYTES} bytes. Received: {len(name.encode())}"
+        )
+    return name
+
+
 VoteProtocol = Literal["majority", "plurality", "distribution"]
 Count = Annotated[str, BeforeValidator(lambda value: str(value).lower())]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
+RunName = Annotated[str, AfterValidator(_check_name)]
 HomePath = Annotated[Path, AfterValidator(expand_home)]
 Paths = Annotated[list[HomePath], BeforeValidator(_as_list)]
 Groups = Annotated[dict[str, list[str]], BeforeValidator(_as_groups)]
@@ -546,9 +561,8 @@ class ExperimentConfig(Settings):
     output: HomePath = Field(
         Path("runs"), description="folder in which runs are kept", **flag("output")
     )
-    name: str | None = Field(
+    name: RunName | None = Field(
         None,
-        pattern=r"^[\w.+-]+$",
         description="name of the run's folder; none: data, branches and time",
         **flag("name"),
     )

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from configs.errors import ConfigError
 from configs.registry import unknown
+from ensemble.cli import run_command
 
 COMMANDS = {
     "prepare": "cut the faces out of raw photos",
@@ -25,14 +27,17 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command that the first argument names."""
-    command, *rest = (sys.argv[1:] if argv is None else list(argv)) or ["--help"]
+    return run_command(lambda: _run(sys.argv[1:] if argv is None else argv))
+
+
+def _run(argv: Sequence[str]) -> int:
+    command, *rest = argv or ["--help"]
     if command in {"-h", "--help"}:
         print("usage: ensemble COMMAND [--help | ...]\n")
         print("\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items()))
         return 0
     if command not in COMMANDS:
-        print(f"error: {unknown('command', command, list(COMMANDS))}", file=sys.stderr)
-        return 2
+        raise ConfigError(unknown("command", command, list(COMMANDS)))
     return import_module(f"ensemble.{command}").main(rest)
 
 

@@ -1,11 +1,14 @@
 """What all commands share: settings from YAML and flags, errors in a line, a quiet start."""
 
+import errno
 import gc
+import io
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +28,10 @@ from ensemble.run import Run
 _OF_THE_MACHINE = {"features.directory", "training.devices"}  # and not of the run
 _OF_THE_FOLDER = {"name", "output"}
 _CLUSTERS = {"tensorflow": "TF_CONFIG", "jax": "KERAS_DISTRIBUTION_JOB_ADDRESSES"}
+_SURROUNDINGS = {  # errors of the machine, and none of this program
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG,
+    errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -154,29 +161,72 @@ def read_section(schema: type[Section], values: dict[str, Any]) -> Section:
 def run_command(main: Callable[[], int | None]) -> int:
     """Runs a command and returns its exit code; a user's mistake costs a line and code 2.
 
+    Standard streams may be closed, full or of a narrow encoding: what is closed is replaced by
+    the null device, and letters that an encoding lacks are written as escapes.
+
     Args:
         main: Returns an exit code; None: 0.
     """
+    _open_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", handlers=[_Screen()], level=logging.WARNING)
     logging.getLogger("ensemble").setLevel(logging.INFO)
     try:
-        return main() or 0
+        try:
+            return main() or 0
+        finally:
+            sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(f"error: {error}", 2)
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
+        return _fail("\ninterrupted", 130)
     except BrokenPipeError:  # the reader of a table, such as `head`, has seen enough
+        _discard_output()
+        return 0
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise
+        _discard_output()
+        place = error.filename or "what the command prints or writes"
+        return _fail(f"error: {error.strerror}: {place}.", 2)
+
+
+def _fail(text: str, code: int) -> int:
+    """Prints a last line on standard error, where that can be written, and returns the code."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+    return code
+
+
+def _open_closed_streams() -> None:
+    """Opens the null device in place of standard streams that the process started without.
+
+    Otherwise the next file that is opened takes the number of the stream, and libraries
+    write their messages into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _discard_output() -> None:
+    """Sends what standard output still holds to the null device, so that no exit fails by it."""
+    with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 class _Screen(logging.Handler):
     """Writes messages on standard error, above a progress bar where there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError):  # a training does not end because nobody can read its messages
+            tqdm.write(self.format(record), file=sys.stderr)
 
 
 def load_backend(*, devices: bool = True, joining: bool = False) -> None:
@@ -196,6 +246,9 @@ def load_backend(*, devices: bool = True, joining: bool = False) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if os.path.expanduser("~") == "~":  # noqa: PTH111
+        # no home folder: Keras would make a folder of this name
+        os.environ.setdefault("KERAS_HOME", f"{tempfile.gettempdir()}/.keras")
     for name in ("tensorflow", "absl", "jax"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:

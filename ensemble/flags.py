@@ -57,6 +57,9 @@ class Parser(argparse.ArgumentParser):
             self._refuse(rest)
         return parsed
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse's own hides that the disk is full
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
@@ -163,7 +166,7 @@ class SettingsParser(Parser):
 
     def _add(self, schema: type[BaseModel], prefix: str = "") -> None:
         title = prefix.removesuffix(".") or "run"
-        group = self.add_argument_group(title, (schema.__doc__ or "").splitlines()[0])
+        group = self.add_argument_group(title, _first_line(schema.__doc__))
         sections = {name: section_of(info) for name, info in schema.model_fields.items()}
         for name, info in schema.model_fields.items():
             if sections[name] is None:
@@ -210,6 +213,10 @@ class SettingsParser(Parser):
                 yield flag.removeprefix("--"), yaml.safe_load(value)
             except yaml.YAMLError:
                 self.error(f"argument {flag}: {value!r} is no value that can be read")
+
+
+def _first_line(docstring: str | None) -> str | None:
+    return docstring and docstring.partition("\n")[0]  # `python -OO` leaves docstrings out
 
 
 def _metavar(info: FieldInfo) -> str:

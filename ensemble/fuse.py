@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from configs.schema import ExperimentConfig
 from ensemble.checks import load_plugins
-from ensemble.cli import load_backend, run_command
+from ensemble.cli import load_backend, read_section, run_command
 from ensemble.flags import Parser
 from ensemble.run import Run
 
@@ -34,6 +35,8 @@ def _fuse(argv: Sequence[str] | None) -> None:
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the run is kept")
     parser.add_argument("--name", help="name of the run's folder")
     args = parser.parse_args(argv)
+    if args.name:
+        read_section(ExperimentConfig, {"name": args.name})
     runs = [Run.open(folder) for folder in args.runs]
     load_plugins(sorted({plugin for run in runs for plugin in run.config.plugins}))
     load_backend()

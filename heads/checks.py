@@ -17,6 +17,8 @@ def check_head(name: str) -> None:
     Raises:
         AssertionError: If it does not; the text says which rule is broken.
     """
+    if not __debug__:
+        raise RuntimeError("python -O leaves the assertions of this check out. Run it without -O.")
     spec = HEADS.get(name)
     options = options_model(spec.build).model_fields
     missing = [option for option, info in options.items() if info.is_required()]

@@ -34,8 +34,8 @@ NEEDS_BACKEND = {  # and only inside a function, so that the others are not need
     "ensemble.training.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {
-    *("keras", "keras_tuner", "grpc", "llvmlite", "openvino", "sklearn", "matplotlib", "cv2"),
-    *("starlette", "uvicorn"),
+    *("keras", "keras_tuner", "grpc", "llvmlite", "openvino", "scipy", "sklearn", "pandas"),
+    *("matplotlib", "cv2", "starlette", "uvicorn"),
     *("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
 }
 SCREEN = {"ensemble.cli", "ensemble.flags"}  # beside the commands themselves

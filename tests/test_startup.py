@@ -18,7 +18,9 @@ HEAVY = {
     "tensorflow",
     "jax",
     "torch",
+    "scipy",
     "sklearn",
+    "pandas",
     "matplotlib",
     "cv2",
     "starlette",
@@ -376,3 +378,103 @@ def test_a_plugin_may_be_a_module_in_the_working_folder(tmp_path, on_path):
     outcome = run("ensemble.train", "--plugins", "my_parts", "--print-config", folder=tmp_path)
 
     assert outcome.output.startswith("imported my_parts")
+
+
+def command(words: str, **more) -> subprocess.CompletedProcess:
+    """Runs words of a shell with PYTHON and its options, without a backend."""
+    return subprocess.run(
+        ["bash", "-c", words],
+        capture_output=True,
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "PYTHON": sys.executable, **more},
+    )
+
+
+@pytest.mark.parametrize("words", ["-m ensemble.train --help", "-m ensemble --help"])
+@pytest.mark.parametrize("options", ["-O", "-OO"])
+def test_help_needs_no_docstrings(words, options):
+    done = command(f"$PYTHON {options} {words}")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["ensemble.train --help", "ensemble.train --print-config", "ensemble --help",
+     "ensemble.cache list --cache nowhere"],
+)  # fmt: skip
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device")
+def test_a_full_disk_behind_the_output_is_an_error(words):
+    done = command(f"$PYTHON -m {words} >/dev/full")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: No space left on device")
+    assert done.stderr.count(b"\n") == 1
+    assert command(f"$PYTHON -m {words} >/dev/full 2>/dev/full").returncode == 2
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_change_no_exit_code(closed):
+    for words, code in (("--print-config", 0), ("--help", 0), ("--epochs 0", 2)):
+        done = command(f"$PYTHON -m ensemble.train {words} {closed}")
+
+        assert done.returncode == code
+        assert b"Traceback" not in done.stdout + done.stderr
+        assert code == 0 or not done.stdout  # an error is no output
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    done = command("$PYTHON -m ensemble.train --help | head -1; exit ${PIPESTATUS[0]}")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_letters_that_an_encoding_lacks_are_written_as_escapes(encoding):
+    words = "$PYTHON -m ensemble.train --print-config --classes 喜び,b"
+
+    done = command(words, PYTHONIOENCODING=encoding)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    shown = "喜び" if encoding == "utf-8" else r"\u559c\u3073"
+    assert f"- {shown}" in done.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "C.UTF-8"])
+def test_a_locale_without_letters_ends_no_command(locale):
+    words = "$PYTHON -m ensemble.train --print-config --classes 喜び,b"
+
+    done = command(words, LC_ALL=locale, LANG=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a" * 300, "at most 200 bytes. Received: 300"),
+        ("喜" * 100, "at most 200 bytes. Received: 300"),
+        ("../x", "Received: '../x'"),
+        ("a/b", "Received: 'a/b'"),
+        ("..", "Received: '..'"),
+        ("a b", "Received: 'a b'"),
+    ],
+)
+@pytest.mark.parametrize("words", [("ensemble.train",), ("ensemble.fuse", "runs/nowhere")])
+def test_a_name_that_is_no_folder_is_refused(words, name, told):
+    assert_refused(run(*words, "--name", name), told)
+
+
+def test_without_a_home_folder_the_cache_must_be_named(tmp_path):
+    alone = "unshare --user --map-user=12345 --map-group=12345 env -u HOME -u XDG_CACHE_HOME"
+    alone += " -u ENSEMBLE_CACHE"
+    if command(f"{alone} true").returncode:
+        pytest.skip("needs user namespaces")
+
+    done = command(f"{alone} $PYTHON -m ensemble.cache list")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"error: There is no home folder to keep features in. Set HOME")
+    assert command(f"{alone} $PYTHON -m ensemble.cache list --cache {tmp_path}").returncode == 0
+    done = command(f"{alone} $PYTHON -m ensemble.train --data '~/faces'")
+    assert b"the home folder of '~/faces' is not known" in done.stderr

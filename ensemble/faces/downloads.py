@@ -7,10 +7,9 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from branches.checksums import file_checksum
 from configs.errors import WeightsError
+from ensemble.user_cache import user_cache
 
 _TIMEOUT = 20  # seconds without a byte before a download is given up
 _MOST_BYTES = 64 * 2**20
@@ -46,7 +45,7 @@ def find_download(wanted: Download, given: Path | None = None) -> Path:
         if not path.is_file():
             raise WeightsError(f"There is no file {given}. Name {wanted.name} with --face-model.")
         return path
-    path = user_cache_path("multibranch-ensemble", appauthor=False) / "models" / wanted.name
+    path = user_cache("models", "use --face-model FILE") / wanted.name
     if not path.is_file() or file_checksum(path) != wanted.sha256:
         _download(wanted, path)
     return path

@@ -18,7 +18,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from configs.errors import StoreError
 from ensemble.features.shards import (
@@ -30,6 +29,7 @@ from ensemble.features.shards import (
     write_whole,
 )
 from ensemble.locks import locked
+from ensemble.user_cache import user_cache
 
 # Goes up when decoding, views or scaling change, so that older numbers are not taken for new.
 PIPELINE = 2
@@ -100,8 +100,11 @@ class FeatureStore:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        default = user_cache_path("multibranch-ensemble", appauthor=False) / "features"
-        self.folder = default if folder is None else folder.expanduser()
+        self.folder = (
+            user_cache("features", "use --cache FOLDER or ENSEMBLE_CACHE")
+            if folder is None
+            else folder.expanduser()
+        )
 
     def make_folder(self) -> Path:
         """Returns the store's folder, which is there afterwards.
