@@ -41,9 +41,9 @@ def read_config(name: str) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"The config {name} cannot be read ({error}).") from error
     try:
-        values = yaml.safe_load(text)
+        values = load_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"The config {name} is no valid YAML: {_place(error)}.") from error
+        raise ConfigError(f"The config {name} is no valid YAML: {yaml_problem(error)}.") from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -54,12 +54,37 @@ def read_config(name: str) -> dict[str, Any]:
     return values
 
 
+def load_yaml(text: str) -> Any:
+    """Returns the plain values of YAML text, a setting given in text included.
+
+    Raises:
+        yaml.YAMLError: If it is no valid YAML, or a key occurs twice in a mapping.
+    """
+    return yaml.load(text, _Loader)
+
+
 def write_config(values: dict[str, Any]) -> str:
     """Returns settings as YAML text, in the order given."""
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _place(error: yaml.YAMLError) -> str:
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Returns what is wrong with YAML text, and where."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error)
     return f"{problem} in line {mark.line + 1}, column {mark.column + 1}" if mark else problem
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain values and lets no later key replace an earlier one."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], yaml.Mark] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                mark = first.setdefault((key.tag, key.value), key.start_mark)
+                if mark is not key.start_mark:
+                    problem = f"'{key.value}' in line {mark.line + 1} occurs again"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+        return node

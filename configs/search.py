@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
+from configs.files import load_yaml, yaml_problem
 from configs.schema import ExperimentConfig, Settings, flag
 
 Kind = Literal["choice", "subsets", "int", "float", "log"]
@@ -113,7 +114,10 @@ class Space(Settings):
 
 
 def _read_text(value: Any) -> Any:
-    return yaml.safe_load(value) if isinstance(value, str) else value
+    try:
+        return load_yaml(value) if isinstance(value, str) else value
+    except yaml.YAMLError as error:
+        raise ValueError(f"{value!r} is not valid YAML: {yaml_problem(error)}") from error
 
 
 class SearchConfig(Settings):

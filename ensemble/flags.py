@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from branches.registry import BRANCHES
 from configs.errors import ConfigError
+from configs.files import load_yaml, yaml_problem
 from configs.leaves import section_of
 from configs.options import options_model
 from configs.registry import near_miss
@@ -210,9 +211,9 @@ class SettingsParser(Parser):
                     self.error(f"argument {flag}: expected a value")
                 value = words.pop(0)
             try:
-                yield flag.removeprefix("--"), yaml.safe_load(value)
-            except yaml.YAMLError:
-                self.error(f"argument {flag}: {value!r} is no value that can be read")
+                yield flag.removeprefix("--"), load_yaml(value)
+            except yaml.YAMLError as error:
+                self.error(f"argument {flag}: {value!r} is no valid YAML: {yaml_problem(error)}")
 
 
 def _first_line(docstring: str | None) -> str | None:

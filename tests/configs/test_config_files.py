@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from configs.errors import ConfigError
-from configs.files import config_names, read_config, write_config
+from configs.files import config_names, load_yaml, read_config, write_config
 from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment
 from ensemble.checks import find_mistakes
@@ -64,6 +64,16 @@ def test_shipped_settings_state_only_what_differs_from_the_defaults(name):
     assert [path for path in stated if path in defaults and config[path] == defaults[path]] == []
 
 
+def test_a_key_may_override_one_that_it_merges():
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: *b"
+
+    assert load_yaml(text) == {
+        "a": {"x": 1, "y": 2},
+        "b": {"x": 3, "y": 2},
+        "c": {"x": 3, "y": 2},
+    }
+
+
 def test_settings_are_read_from_a_path(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("training: {epochs: 3}\n")
@@ -111,6 +121,8 @@ def test_a_folder_is_no_file(tmp_path):
     ("content", "told"),
     [
         (b"model: [vgg16\ntraining: 3", "is no valid YAML: .* in line 2, column 9"),
+        (b"a: 1\nb: {c: 1, d: 2,\n  c: 3}", "'c' in line 2 occurs again in line 3, column 3"),
+        (b"a: {b: 1}\n'a': {c: 2}", "'a' in line 1 occurs again in line 2, column 1"),
         (b"a: 1\n\tb: 2", "is no valid YAML: .* in line 2, column 1"),
         (b"- vgg16\n- resnet50", "must hold settings .* Received: list"),
         (b"vgg16", "must hold settings .* Received: str"),
