@@ -4,13 +4,15 @@ import math
 import posixpath
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 from configs.errors import DataError
 from configs.registry import unknown
-from ensemble.datasets.files import Files, is_image
+from ensemble.datasets.files import Files, is_image, open_files
 from ensemble.datasets.labels import fold
 from ensemble.datasets.registry import (
     Collection,
@@ -21,7 +23,7 @@ from ensemble.datasets.registry import (
     register_source,
 )
 from ensemble.datasets.splits import find_split
-from ensemble.datasets.tables import Table, find_table, find_tables, open_images
+from ensemble.datasets.tables import Table, find_table, find_tables, is_table
 
 
 def matches(location: Location) -> bool:
@@ -32,26 +34,28 @@ def matches(location: Location) -> bool:
 def load(location: Location) -> Collection:
     """Reads the table and finds the image of each row.
 
-    A path is relative to the table or to a root; where that leads nowhere, the
-    only image of the same file name is taken. An image that
-    stands twice is kept once; with two different labels it is left out.
+    A path is relative to the table, to a root or to the folder around it. A path
+    without a folder that leads nowhere finds the only image of that name in any
+    folder. An image that stands twice is kept once; with two different labels it
+    is left out.
 
     Raises:
         DataError: If there is not exactly one such table, or a root is missing.
     """
     table = find_table(location, _is_manifest, "path,label")
-    files = open_images(location, table)
     rows, problems = _read_rows(table)
-    names, missing = _find_images(_Index(files, table), table, rows)
-    records, twice = _join(table, rows, names)
+    place = _open_place(location, table)
+    found = _find_images(place, table, rows)
+    records, twice = _join(table, rows, found.names)
 
-    named = set(names.values())
-    unnamed = set(filter(is_image, files.names())) - named
-    beside = PurePosixPath(table.name).parent
-    if beside not in {PurePosixPath(name).parent for name in named}:  # a picture of the data
-        unnamed = {name for name in unnamed if PurePosixPath(name).parent != beside}
-    notes = [f"{len(unnamed)} images without a row in {table.name} are ignored"] if unnamed else []
-    return Collection(files, records, files.problems + problems + missing + twice, notes)
+    unnamed = place.count_unnamed(set(found.names.values()))
+    notes = [f"{unnamed} images without a row in {table.name} are ignored"] if unnamed else []
+    return Collection(
+        place,
+        records,
+        [*place.problems, *problems, *found.problems, *twice],
+        [*notes, *found.notes],
+    )
 
 
 def read_column(location: Location, column: str) -> dict[str, str]:
@@ -66,7 +70,7 @@ def read_column(location: Location, column: str) -> dict[str, str]:
         raise DataError(unknown(f"column of {table.name}", column, table.columns))
     cells = {number: row[key] for number, row in table.rows()}
     rows, _ = _read_rows(table)
-    names, _ = _find_images(_Index(open_images(location, table), table), table, rows)
+    names = _find_images(_open_place(location, table), table, rows).names
     # As in `load`, the first row of an image that stands twice counts.
     return {names[number]: cells[number] for number in sorted(names, reverse=True)}
 
@@ -104,57 +108,125 @@ def _read_weight(text: str) -> float:
     raise ValueError(f"the weight '{text}' is no number from 0 up")
 
 
-class _Index:
-    """Finds images by paths as tables write them."""
+class _Roots:
+    """The images of folders and archives, found by paths as tables write them."""
 
     def __init__(self, files: Files, table: Table) -> None:
-        self._folder = posixpath.dirname(table.path)
-        self._roots = [root.absolute for root in files.roots.values()]
-        self._by_path = {_normalise(files.path(name)): name for name in files.names()}
-        self._by_file_name = defaultdict(list)
-        for name in files.names():
-            self._by_file_name[_normalise(posixpath.basename(name))].append(name)
+        self.read = files.read
+        self.problems = files.problems
+        self._beside = posixpath.dirname(table.name)
+        self._names = files.names()
+        self._by_path = {_normalise(files.path(name)): name for name in self._names}
+        self._by_file_name = _group_by_file_name(self._names)
+        roots = [root.absolute for root in files.roots.values()]
+        self._folders = (
+            [posixpath.dirname(table.path)],
+            roots,
+            [posixpath.dirname(root) for root in roots],
+        )
 
     def find(self, path: str) -> list[str]:
-        """Returns the files that a path names: beside the table, else inside the roots.
+        """Returns the files that a path names: beside the table, in the roots or around them."""
+        for folders in self._folders:
+            paths = {posixpath.normpath(posixpath.join(folder, path)) for folder in folders}
+            if found := sorted(paths & self._by_path.keys()):
+                return [self._by_path[path] for path in found]
+        return []
 
-        A path without a folder names the files called so in any folder.
-        """
-        path = _normalise(path)
-        anywhere = [] if "/" in path else self.find_called(path)
-        return self._at(path, [self._folder]) or self._at(path, self._roots) or anywhere
+    def find_called(self, file_name: str) -> list[str]:
+        """Returns the files of a name in any folder."""
+        return self._by_file_name.get(file_name, [])
 
-    def find_called(self, path: str) -> list[str]:
-        """Returns the files with the path's file name, in any folder."""
-        return self._by_file_name[posixpath.basename(_normalise(path))]
+    def count_unnamed(self, named: set[str]) -> int:
+        """Returns how many images have no row, pictures of the data beside the table aside."""
+        folders = {posixpath.dirname(name) for name in named}
+        ignored = {self._beside} - folders
+        unnamed = set(filter(is_image, self._names)) - named
+        return sum(posixpath.dirname(name) not in ignored for name in unnamed)
 
-    def _at(self, path: str, folders: list[str]) -> list[str]:
-        paths = {posixpath.normpath(posixpath.join(folder, path)) for folder in folders}
-        return [self._by_path[path] for path in sorted(paths & self._by_path.keys())]
+
+class _Beside:
+    """The images that a table alone names, relative to its folder, which is not listed."""
+
+    problems: Sequence[Problem] = ()
+
+    def __init__(self, table: Table) -> None:
+        self._folder = posixpath.dirname(table.path)
+
+    def read(self, name: str) -> bytes:
+        """Returns the content of a file."""
+        return Path(self._folder, name).read_bytes()
+
+    def find(self, path: str) -> list[str]:
+        """Returns the file that a path names, in whichever Unicode form it is stored."""
+        forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+        paths = [posixpath.normpath(posixpath.join(self._folder, form)) for form in forms]
+        found = next((path for path in paths if Path(path).is_file()), None)
+        return [found.removeprefix(f"{self._folder}/")] if found else []
+
+    def find_called(self, file_name: str) -> list[str]:
+        """Returns the files of a name in any folder below the table's, listed for it."""
+        return self._by_file_name.get(file_name, [])
+
+    def count_unnamed(self, named: set[str]) -> int:
+        """Returns 0, as nothing else is looked at."""
+        return 0
+
+    @cached_property
+    def _by_file_name(self) -> dict[str, list[str]]:
+        return _group_by_file_name(open_files([Path(self._folder)]).names())
+
+
+def _open_place(location: Location, table: Table) -> _Roots | _Beside:
+    roots = [root for root in location.roots if not is_table(root)]
+    return _Roots(open_files(roots), table) if roots else _Beside(table)
+
+
+def _group_by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
+    groups = defaultdict(list)
+    for name in names:
+        groups[_normalise(posixpath.basename(name))].append(name)
+    return dict(groups)
 
 
 def _normalise(path: str) -> str:
     return posixpath.normpath(unicodedata.normalize("NFC", path).replace("\\", "/"))
 
 
-def _find_images(
-    index: _Index, table: Table, rows: dict[int, Record]
-) -> tuple[dict[int, str], list[Problem]]:
-    """Returns row number to the name of its image, and the rows without one."""
-    found = {number: index.find(row.name) for number, row in rows.items()}
+@dataclass(frozen=True)
+class _Found:
+    """Row number to the name of its image; the rows without one; lines for the screen."""
 
-    # Where a path leads nowhere, its file name is weak evidence: it never takes
-    # an image that another row names.
-    taken = {same[0] for same in found.values() if len(same) == 1}
+    names: dict[int, str]
+    problems: list[Problem]
+    notes: list[str]
+
+
+def _find_images(place: _Roots | _Beside, table: Table, rows: Mapping[int, Record]) -> _Found:
+    paths = {number: _normalise(row.name) for number, row in rows.items()}
+    found = {number: place.find(path) for number, path in paths.items()}
+
+    bare = {
+        number: place.find_called(paths[number])
+        for number, same in found.items()
+        if not same and "/" not in paths[number]
+    }
     names, problems = {}, []
-    for number, row in rows.items():
-        same = found[number] or [name for name in index.find_called(row.name) if name not in taken]
+    for number, same in {**found, **bare}.items():
         if len(same) == 1:
             names[number] = same[0]
         else:
             reason = f"{len(same)} images could be" if same else "there is no image"
-            problems.append(Problem(table.row_name(number), f"{reason} '{row.name}'"))
-    return names, problems
+            problems.append(Problem(table.row_name(number), f"{reason} '{rows[number].name}'"))
+    notes = []
+    if by_name := len(bare.keys() & names.keys()):
+        notes.append(
+            f"{by_name} images are found by their file name alone, in folders that "
+            f"{table.name} does not name"
+        )
+    if lost := [rows[number].name for number in rows if number not in names]:
+        notes.append(f"{len(lost)} rows of {table.name} have no image, such as '{lost[0]}'")
+    return _Found(names, problems, notes)
 
 
 def _join(

@@ -1,5 +1,6 @@
 """Laws of tables that name images and their labels."""
 
+import os
 import unicodedata
 import zipfile
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_an_absolute_path_is_found_inside_a_root(faces, tmp_path_factory):
     table = tmp_path_factory.mktemp("elsewhere") / "faces.csv"
     table.write_text(f"path,label\n{faces}/images/1.png,happy\n/old/place/2.png,sad\n")
 
-    assert labels(load(Location((faces,), labels=table))) == BOTH
+    assert labels(load(Location((faces,), labels=table))) == {"images/1.png": "happy"}
 
 
 def test_split_group_and_weight_are_read(faces):
@@ -157,8 +158,56 @@ def test_a_missing_file_never_takes_the_image_of_another_row(tmp_path):
     assert [problem.name for problem in collection.problems] == ["faces.csv:2"]
 
 
+@pytest.mark.parametrize("root", ["", "faces.csv"])
+@pytest.mark.parametrize("path", ["a/1.png", "a\\1.png", "./a/1.png", "/old/a/1.png"])
+def test_a_missing_file_in_a_folder_takes_no_file_of_its_name(tmp_path, root, path):
+    write(tmp_path, "b/1.png", "b/2.png")
+    (tmp_path / "faces.csv").write_text(f"path,label\n{path},happy\nb/2.png,sad\n")
+
+    collection = load(Location((tmp_path / root,)))
+
+    assert labels(collection) == {"b/2.png": "sad"}
+    assert [problem.name for problem in collection.problems] == ["faces.csv:2"]
+    assert f"1 rows of faces.csv have no image, such as '{path}'" in collection.notes
+
+
+@pytest.mark.parametrize("root", ["", "faces.csv"])
+def test_images_found_by_name_alone_are_counted(faces, root):
+    (faces / "faces.csv").write_text("path,label\n1.png,happy\n2.png,sad\n")
+
+    collection = load(Location((faces / root,)))
+
+    assert labels(collection) == BOTH
+    assert collection.notes == [
+        "2 images are found by their file name alone, in folders that faces.csv does not name"
+    ]
+
+
+def test_a_table_opens_only_the_files_that_it_names(faces, monkeypatch):
+    write(faces, "more/3.png", "../elsewhere/4.png")
+    table = "path,label\nimages/1.png,happy\n../elsewhere/4.png,sad\n"
+    (faces / "faces.csv").write_text(table)
+    monkeypatch.setattr(os, "walk", None)
+
+    collection = load(Location((faces / "faces.csv",)))
+
+    outside = (faces.parent / "elsewhere/4.png").as_posix()
+    assert labels(collection) == {"images/1.png": "happy", outside: "sad"}
+    assert not collection.notes
+    assert {collection.images.read(name) for name in labels(collection)} == {b""}
+
+
+def test_a_path_may_begin_with_the_name_of_the_root(faces, tmp_path_factory):
+    table = tmp_path_factory.mktemp("elsewhere") / "faces.csv"
+    table.write_text("path,label\nimages/1.png,happy\nimages/2.png,sad\n")
+
+    collection = load(Location((faces / "images",), labels=table))
+
+    assert labels(collection) == {"1.png": "happy", "2.png": "sad"}
+
+
 def test_images_without_a_row_are_counted(faces):
-    collection = read(faces, "path,label\n1.png,happy\n")
+    collection = read(faces, "path,label\nimages/1.png,happy\n")
 
     assert collection.notes == ["1 images without a row in faces.csv are ignored"]
 
@@ -203,7 +252,11 @@ def test_faces8_is_tidied(shared_data):
     assert len(collection.records) == 400
     assert sum("duplicate row" in reason for reason in reasons) == 7
     assert sum("different labels" in reason for reason in reasons) == 1
-    assert collection.notes == ["10 images without a row in faces8_sample/legend.csv are ignored"]
+    assert collection.notes == [
+        "10 images without a row in faces8_sample/legend.csv are ignored",
+        "409 images are found by their file name alone, in folders that "
+        "faces8_sample/legend.csv does not name",
+    ]
 
 
 def test_a_column_is_read_by_image_and_its_first_row_counts(faces):
