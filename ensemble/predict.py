@@ -131,7 +131,13 @@ def _make_folder(path: Path) -> None:
 def _read_words(words: Sequence[str]) -> list[Photo]:
     photos = find_photos([word for word in words if word != "-"])
     if "-" in words:
-        data = sys.stdin.buffer.read()
+        try:
+            data = sys.stdin.buffer.read() if sys.stdin else b""  # None where it is closed
+        except OSError as error:
+            raise DataError(
+                f"Standard input cannot be read ({error.strerror or error}). "
+                "Send an image, or name one."
+            ) from error
         if not data:
             raise DataError("Nothing came from standard input. Send an image, or name one.")
         photos.append(Photo("-", data))

@@ -1,7 +1,6 @@
 """`python -m ensemble.serve`: a page and an HTTP endpoint to try a trained model."""
 
 import logging
-import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from ensemble.cli import load_backend, run_command
 from ensemble.exports.runtimes import is_export, read_card
 from ensemble.flags import Parser, add_prediction_flags
 from ensemble.run import open_model
+from ensemble.serving.address import in_url, is_loopback, listen
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ def _serve(argv: Sequence[str] | None) -> None:
     run = open_model(args.run)
     load_plugins(run.config.plugins if run else [])
     check_face_flags(args.faces, args.face_model, args.face_threshold)
-    listener = _listen(args.host, args.port)
+    # before the slow start, so that an address in use costs no wait
+    listener = listen(args.host, args.port)
     if not is_export(args.run):
         load_backend()
 
@@ -54,13 +55,13 @@ def _serve(argv: Sequence[str] | None) -> None:
         min_confidence=args.min_confidence,
     )
     card = run.folder / "card.md" if run else None
-    loopback = args.host in LOOPBACK
+    loopback, host = is_loopback(listener), in_url(args.host)
     app = build_app(
         predictor,
         name=run.name if run else _name_of(args.run),
         card=card.read_text("utf-8") if card and card.is_file() else None,
         limits=Limits(upload_bytes=round(args.max_megabytes * 2**20)),
-        hosts=LOOPBACK if loopback else ("*",),
+        hosts=(*LOOPBACK, host) if loopback else ("*",),
     )
     if not loopback:
         log.warning(
@@ -68,7 +69,7 @@ def _serve(argv: Sequence[str] | None) -> None:
             "camera to https and to localhost only.",
             args.host,
         )
-    print(f"http://{args.host}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
+    print(f"http://{host}:{listener.getsockname()[1]}/ (Ctrl-C ends it)", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
     with suppress(KeyboardInterrupt):  # the way to end it
         server.run(sockets=[listener])
@@ -78,17 +79,6 @@ def _name_of(path: Path) -> str:
     """Returns the name of the run that an export was made of, or of a file."""
     source = read_card(path)["source"] if is_export(path) else {}
     return source.get("run", path.stem)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Takes the address before the slow start, so that a taken one is told at once."""
-    try:
-        return socket.create_server((host, port))
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"The address {host}:{port} cannot be used ({error}). "
-            "Choose another --port; 0 takes a free one."
-        ) from error
 
 
 def _parser() -> Parser:

@@ -1,6 +1,7 @@
 """What a dataset source is: it turns a location into records and a store of images."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,8 @@ from configs.schema import VoteProtocol
 
 if TYPE_CHECKING:
     from ensemble.datasets.files import Files
+
+_MAX_REASONS = 5  # on one line
 
 
 class ImageStore(Protocol):
@@ -54,6 +57,14 @@ class Problem:
 
     name: str
     reason: str
+
+
+def count_reasons(problems: Iterable[Problem]) -> str:
+    """Returns a text such as "not an image (2), it is encrypted (1)", the commonest first."""
+    counts = Counter(problem.reason for problem in problems).most_common()
+    listed = [f"{reason} ({count:,})" for reason, count in counts[:_MAX_REASONS]]
+    others = sum(count for _, count in counts[_MAX_REASONS:])
+    return ", ".join([*listed, *([f"other reasons ({others:,})"] if others else [])])
 
 
 @dataclass(frozen=True)

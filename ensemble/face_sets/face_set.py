@@ -27,7 +27,15 @@ from configs.schema import FaceConfig, FaceSetConfig
 from ensemble.datasets.files import is_image, open_files
 from ensemble.datasets.labels import fold
 from ensemble.datasets.loading import find_source, load_collection
-from ensemble.datasets.registry import SOURCES, Collection, ImageStore, Location, Record
+from ensemble.datasets.registry import (
+    SOURCES,
+    Collection,
+    ImageStore,
+    Location,
+    Problem,
+    Record,
+    count_reasons,
+)
 from ensemble.face_sets.journal import Journal
 from ensemble.face_sets.sheet import draw_sheet
 from ensemble.face_sets.tables import (
@@ -113,10 +121,13 @@ def read_photos(raw: Sequence[Path], settings: FaceSetConfig) -> Collection:
         raise DataError(f"'{settings.labels}' is no table of labels for {shown} that is known.")
     files = open_files(raw)
     records = [Record(name, "") for name in files.names() if is_image(name)]
+    others = [Problem(name, "not an image") for name in files.names() if not is_image(name)]
+    problems = [*files.problems, *others]
     if not records:
-        raise DataError(f"There is no image in {shown}.")
-    notes = [f"{len(records)} photos without labels"]
-    return Collection(files, records, files.problems, notes)
+        why = f" Left out: {count_reasons(problems)}." if problems else ""
+        raise DataError(f"There is no image in {shown}.{why}")
+    notes = [*files.notes, f"{len(records)} photos without labels"]
+    return Collection(files, records, problems, notes)
 
 
 def _unify_labels(records: Sequence[Record]) -> list[Record]:

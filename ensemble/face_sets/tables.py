@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.datasets.labels import fold
-from ensemble.datasets.registry import Problem
+from ensemble.datasets.registry import Problem, count_reasons
 from ensemble.images.duplicates import join_pairs, near_duplicates
 
 SET_COLUMNS = (
@@ -202,7 +202,7 @@ def describe(
         if lost[status]:
             yield f"left out: {lost[status]:,} photos that {words}"
     if problems:
-        yield f"left out: {len(problems):,} files or rows that are refused"
+        yield f"left out: {len(problems):,} files or rows: {count_reasons(problems)}"
     if lost or problems:
         yield f"{folder / 'left_out.csv'} names each with the reason"
     further = [photo.found - len(photo.faces) for photo in kept if photo.found > len(photo.faces)]

@@ -1,17 +1,23 @@
 """Photos to predict: files, folders, archives, patterns, tables and videos become one list."""
 
 import csv
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 
 import numpy as np
 
 from configs.errors import ConfigError, DataError
 from ensemble.datasets.files import is_image, missing, open_files
+from ensemble.datasets.outputs import find_outputs
+from ensemble.datasets.registry import Problem, count_reasons
 from ensemble.images.decoding import ImageError
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 EVERY = 10  # frames
@@ -40,6 +46,8 @@ class Photo:
 def find_photos(words: Sequence[str]) -> list[Photo]:
     """Lists the photos and videos that the words of a command line name.
 
+    What is left out of a folder, an archive or a pattern is counted in one line of the log.
+
     Args:
         words: Each a photo, a video, a folder (with those below it), a .zip of photos, a
             pattern such as `party/*.jpg`, or a .csv with a column `path`, relative to the
@@ -50,7 +58,15 @@ def find_photos(words: Sequence[str]) -> list[Photo]:
             behind a pattern. A photo that a table names and that does not exist is listed;
             reading it fails.
     """
-    return [photo for word in words for photo in _find(word)]
+    photos: list[Photo] = []
+    skipped: list[Problem] = []
+    for word in words:
+        found, left_out = _find(word)
+        photos += found
+        skipped += left_out
+    if skipped:
+        log.warning("skipped %s", _count(skipped))
+    return photos
 
 
 def read_frames(
@@ -96,39 +112,91 @@ def load_video_reader() -> ModuleType:
     return cv2
 
 
-def _find(word: str) -> list[Photo]:
+def _find(word: str) -> tuple[list[Photo], list[Problem]]:
     path = Path(word).expanduser()
-    if path.is_dir():
-        return _list_folder(path)
+    if path.is_dir() or (path.suffix.lower() == ".zip" and path.is_file()):
+        return _list_root(path)
     if path.suffix.lower() == ".csv" and path.is_file():
-        return _list_table(path)
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return _list_archive(path)
+        return _list_table(path), []
     if path.is_file():
-        return [Photo(word, path)]
+        return [_photo(Path(word), path)], []
     if not set(word) & set("*?["):
         raise missing(path)
-    found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-    files = sorted(file for file in found if file.is_file() and _is_wanted(file.name))
-    photos = [Photo(str(file), file) for file in files]
-    if not photos:
-        raise DataError(f"No image and no video is called like '{word}'. Check the pattern.")
-    return photos
+    return _list_pattern(path)
 
 
-def _list_folder(folder: Path) -> list[Photo]:
-    paths = [folder / name for name in open_files([folder]).names() if _is_wanted(name)]
-    if not paths:
-        raise DataError(f"There is no image in '{folder}'. Name a folder that has some.")
-    return [Photo(str(path), path) for path in paths]
-
-
-def _list_archive(archive: Path) -> list[Photo]:
-    files = open_files([archive])
-    names = [name for name in files.names() if is_image(name)]
+def _list_root(root: Path) -> tuple[list[Photo], list[Problem]]:
+    files = open_files([root])
+    for note in files.notes:
+        log.info("%s", note)
+    archived = root.is_file()
+    skipped = [*files.problems, *_refuse(files.names(), archived)]
+    names = sorted(set(files.names()) - _names(skipped))
     if not names:
-        raise DataError(f"There is no image in '{archive}'. Name an archive that has some.")
-    return [Photo(str(archive / name), partial(files.read, name)) for name in names]
+        why = f", as {_count(skipped)} are skipped" if skipped else ""
+        raise DataError(f"There is no image in '{root}'{why}. Name one that has some.")
+    reads = (partial(files.read, name) if archived else root / name for name in names)
+    return [
+        Photo(str(root / name), source) for name, source in zip(names, reads, strict=True)
+    ], skipped
+
+
+def _list_pattern(pattern: Path) -> tuple[list[Photo], list[Problem]]:
+    found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+    files = {str(file) for file in found if file.is_file()}
+    skipped = _refuse_outputs(files, pattern)
+    skipped += _refuse(files - _names(skipped), archived=False)
+    kept = sorted(files - _names(skipped))
+    if not kept:
+        why = f"; {_count(skipped)} are skipped" if skipped else ""
+        raise DataError(
+            f"No image and no video is called like '{pattern}'{why}. Check the pattern."
+        )
+    return [_photo(Path(file), Path(file)) for file in kept], skipped
+
+
+def _photo(shown: Path, path: Path) -> Photo:
+    """Returns a photo whose name can be written, even if it is not UTF-8 on the disk."""
+    return Photo(os.fsencode(shown).decode(errors="replace"), path)
+
+
+def _refuse(names: Iterable[str], archived: bool) -> Iterator[Problem]:
+    for name in names:
+        is_video = Path(name).suffix.lower() in VIDEO_SUFFIXES
+        if is_video and archived:
+            yield Problem(name, "video inside an archive")
+        elif not is_video and not is_image(name):
+            yield Problem(name, "not an image")
+
+
+def _refuse_outputs(files: Iterable[str], pattern: Path) -> list[Problem]:
+    """Returns the files that a command of this package wrote, below where the pattern begins."""
+    base = next(parent for parent in pattern.parents if not set(str(parent)) & set("*?["))
+    inner = {PurePath(file).relative_to(base): file for file in files}
+    folders = {parent for path in inner for parent in path.parents}
+    outputs = find_outputs(
+        {
+            folder.as_posix() if folder.name else "": [
+                path.name for path in (base / folder).iterdir()
+            ]
+            for folder in folders
+        }
+    )
+    return [
+        Problem(file, f"written by ensemble.{command}")
+        for path, file in inner.items()
+        for output, command in outputs.items()
+        if path.is_relative_to(output)
+    ]
+
+
+def _names(problems: Iterable[Problem]) -> set[str]:
+    return {problem.name for problem in problems}
+
+
+def _count(skipped: Sequence[Problem]) -> str:
+    """Returns a text such as "3 files: not an image (2), it is encrypted (1)"."""
+    return f"{len(skipped)} file{'' if len(skipped) == 1 else 's'}: {count_reasons(skipped)}"
 
 
 def _list_table(table: Path) -> list[Photo]:
@@ -151,10 +219,6 @@ def _list_table(table: Path) -> list[Photo]:
 def _place(folder: Path, path: str) -> Path:
     beside = folder / path
     return beside if beside.exists() or not Path(path).exists() else Path(path)
-
-
-def _is_wanted(name: str) -> bool:
-    return is_image(name) or Path(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _read_video(video: Photo, every: int) -> Iterator[tuple[str, np.ndarray | ImageError]]:

@@ -34,7 +34,7 @@ from ensemble.reports.elements import element
 from ensemble.reports.markdown import to_html
 from ensemble.serving.batch_queue import BatchQueue
 
-LOOPBACK = ("localhost", "127.0.0.1")
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 _EXPLAINED = 4  # faces of a photo, the largest ones
 _HEADERS = {

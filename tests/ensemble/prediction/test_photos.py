@@ -1,3 +1,4 @@
+import os
 import zipfile
 from pathlib import Path
 
@@ -48,11 +49,74 @@ def test_photos_in_an_archive_are_read_where_they_lie(party):
     ]
 
 
+def encrypt(archive: Path, name: str) -> None:
+    """Marks an entry of an archive as encrypted."""
+    data = bytearray(archive.read_bytes())
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = data.find(header)
+        while data[place:].find(name.encode()) > 46 + len(name):
+            place = data.find(header, place + 1)
+        data[place + flags] |= 1
+    archive.write_bytes(data)
+
+
+def test_what_is_not_taken_is_counted_with_the_reasons(party, caplog):
+    with zipfile.ZipFile("party.zip", "w") as archive:
+        archive.write(party / "a.png", "locked.png")
+        archive.write(party / "a.png", "open.jfif")
+        archive.writestr("clip.mp4", "film")
+        archive.writestr("clip.mov", "film")
+    encrypt(Path("party.zip"), "locked.png")
+
+    assert names("party.zip", "party") == [
+        "party.zip/open.jfif",
+        *("party/a.png", "party/b.jpg", "party/deep/c.png"),
+    ]
+    assert caplog.messages == [
+        "skipped 4 files: video inside an archive (2), it is encrypted (1), not an image (1)"
+    ]
+
+
+def test_every_readable_type_is_listed(party):
+    for name in ("a.jfif", "b.JPE", "c.avif", "d.HEIC", "e.mp4"):
+        (party / "types" / name).parent.mkdir(exist_ok=True)
+        (party / "types" / name).write_bytes(b"x")
+
+    assert len(names("party/types")) == 5
+
+
+def test_a_name_that_is_not_utf_8_is_counted_or_shown_so_that_it_can_be_written(party, caplog):
+    odd = os.fsdecode(b"party/caf\xe9.png")
+    (party / "a.png").rename(odd)
+
+    assert "party/a.png" not in names("party")
+    assert "its name is not UTF-8 (1)" in caplog.text
+    for word in (odd, "party/caf*.png"):
+        (photo,) = find_photos([word])
+        assert photo.name.encode()
+        assert photo.source.read_bytes()
+
+
+def test_former_output_is_never_input(party, caplog):
+    pictures = party / "answers" / "pictures"
+    pictures.mkdir(parents=True)
+    (party / "a.png").rename(pictures / "a.png")
+    for table in ("predictions.csv", "predictions.json"):
+        (pictures.parent / table).touch()
+
+    with caplog.at_level("INFO"):
+        assert names("party") == ["party/b.jpg", "party/deep/c.png"]
+        assert names("party/**/*.png") == ["party/deep/c.png"]
+
+    assert "answers/pictures' was written by ensemble.predict" in caplog.text
+    assert "skipped 1 file: written by ensemble.predict (1)" in caplog.messages
+
+
 def test_an_archive_without_photos_is_refused(party):
     with zipfile.ZipFile("notes.zip", "w") as archive:
         archive.write(party / "notes.txt", "notes.txt")
 
-    with pytest.raises(DataError, match=r"no image in 'notes\.zip'"):
+    with pytest.raises(DataError, match=r"no image in 'notes\.zip', as 1 file: not an image \(1\)"):
         find_photos(["notes.zip"])
 
 

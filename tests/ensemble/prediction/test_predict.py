@@ -85,6 +85,24 @@ def test_an_image_from_standard_input_is_answered_as_json(run, photos, monkeypat
     assert [(a["photo"], a["label"]) for a in content["predictions"]] == [("-", "blue")]
 
 
+class Folder(io.BytesIO):
+    """A stream that cannot be read, as when a folder is redirected into standard input."""
+
+    def read(self, *_):
+        raise IsADirectoryError(21, "Is a directory")
+
+
+@pytest.mark.parametrize("stream", [None, io.BytesIO(), Folder()])
+def test_standard_input_without_an_image_is_refused(stream, tmp_path, monkeypatch, capsys):
+    model = tmp_path / "model.keras"
+    model.touch()
+    given = None if stream is None else SimpleNamespace(buffer=stream)
+    monkeypatch.setattr(sys, "stdin", given)
+
+    assert main([str(model), "-"]) == 2
+    assert "tandard input" in capsys.readouterr().err
+
+
 def test_an_uncertain_answer_is_told_so(run, photos, capsys):
     arguments = [str(run.folder), f"{photos}/blue.png", "--faces", "none"]
 

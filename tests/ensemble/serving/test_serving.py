@@ -163,6 +163,11 @@ def test_a_foreign_host_name_is_refused(client):
     assert client.get("/health", headers={"Host": "evil.example"}).status_code == 400
 
 
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000"])
+def test_this_machine_may_call_under_each_of_its_names(client, host):
+    assert client.get("/health", headers={"Host": host}).status_code == 200
+
+
 def test_without_a_card_there_is_none(predictor):
     with TestClient(build_app(predictor, name="x"), base_url="http://localhost") as client:
         assert client.get("/card").status_code == 404
