@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from branches.arithmetic import set_arithmetic
 from branches.preprocessing import with_scaling
 from branches.registry import (
     BRANCHES,
@@ -54,6 +55,7 @@ def build_branch(
         >>> build_branch("vgg16", input_shape=(96, 96, 3), weights="random").output_shape
         (None, 3, 3, 512)
     """
+    set_arithmetic()
     spec = BRANCHES.get(name)
     check_size(spec, input_shape)
     model_name = f"{name}_{tag}" if tag else name

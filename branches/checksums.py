@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import keras
+
+_NAMES = {"name", "trainable", "module", "registered_name"}  # they decide no number
 
 
 def file_checksum(path: str | Path) -> str:
@@ -31,26 +33,26 @@ def weights_checksum(model: "keras.Model") -> str:
 
 
 def architecture_checksum(model: "keras.Model") -> str:
-    """Returns the SHA-256 of a model's layers and their settings, in order.
+    """Returns the SHA-256 of a model's layers, their settings and their connections.
 
-    Names do not count, as Keras numbers layers as they come, nor does the way in
-    which layers are wired.
+    Names do not count, as Keras numbers layers as they come.
     """
-    digest = hashlib.sha256()
-    for layer in _layers(model):
-        settings = {
-            key: value
-            for key, value in layer.get_config().items()
-            if key not in {"name", "trainable"}
+    text = json.dumps(_without_names(model.get_config(), {}), sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_names(value: Any, places: Mapping[str, int]) -> Any:
+    """Returns a part of a model's configuration with positions in place of layers' names."""
+    if isinstance(value, Mapping):
+        if "DTypePolicy" in str(value.get("class_name")):  # whose name is its setting
+            return value
+        if layers := [each for each in value.get("layers") or () if "config" in each]:
+            places = {each["config"]["name"]: place for place, each in enumerate(layers)}
+        return {
+            key: _without_names(each, places) for key, each in value.items() if key not in _NAMES
         }
-        text = json.dumps([type(layer).__name__, settings], sort_keys=True, default=repr)
-        digest.update(text.encode())
-    return digest.hexdigest()
-
-
-def _layers(model: "keras.Model") -> Iterator["keras.Layer"]:
-    for layer in model.layers:
-        if hasattr(layer, "layers"):
-            yield from _layers(layer)
-        else:
-            yield layer
+    if not isinstance(value, list | tuple):
+        return value
+    if len(value) == 3 and isinstance(value[0], str):  # a layer, its call and its output
+        return [places.get(value[0], value[0]), *value[1:]]
+    return [_without_names(each, places) for each in value]

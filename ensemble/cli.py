@@ -255,6 +255,9 @@ def load_backend(*, devices: bool = True, joining: bool = False) -> None:
         with _quiet(), _kept_for_good():
             import keras
 
+            from branches.arithmetic import set_arithmetic
+
+            set_arithmetic()
             if joining and os.environ.get(_CLUSTERS.get(keras.config.backend(), "")):
                 _join()
             if devices:

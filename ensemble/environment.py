@@ -10,7 +10,10 @@ from typing import Any
 
 import keras
 
+from branches.arithmetic import describe_arithmetic
+from ensemble.devices.cores import count_cores
 from ensemble.devices.devices import list_devices
+from ensemble.devices.limits import memory_limit
 
 _PACKAGES = (
     *("keras", "tensorflow", "jax", "torch", "llvmlite", "openvino"),
@@ -19,13 +22,16 @@ _PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns versions, backend, devices, git commit and command line, ready for JSON."""
+    """Returns versions, backend, arithmetic, machine, git commit and command, ready for JSON."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": package_versions("multibranch-ensemble", *_PACKAGES),
         "backend": keras.config.backend(),
+        "arithmetic": describe_arithmetic(),
         "devices": list_devices(),
+        "cores": count_cores(),
+        "memory": memory_limit(),
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
@@ -41,7 +47,11 @@ def package_versions(*packages: str) -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """Returns the commit of this code, with "+" where it has been changed since."""
+    """Returns the commit of this code, with "+" where it has been changed since.
+
+    None where the code is not tracked, as where it is installed within another
+    project's repository.
+    """
     folder = Path(__file__).parent
 
     def git(*words: str) -> str:
@@ -49,6 +59,7 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", ".") else "")
     except (OSError, subprocess.CalledProcessError):
         return None

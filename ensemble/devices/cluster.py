@@ -22,6 +22,7 @@ def connect() -> Distribution:
     """Joins the processes that the engine's environment variables name.
 
     It must come before the backend's first computation, and waits for all of them.
+    Variables that name this process alone, as some services set them, change nothing.
 
     Returns:
         All devices of all processes.
@@ -36,7 +37,7 @@ def connect() -> Distribution:
             case "tensorflow":
                 import tensorflow as tf
 
-                if not _strategies:
+                if not _strategies and _count_processes(tf) > 1:
                     _strategies.append(tf.distribute.MultiWorkerMirroredStrategy())
             case "jax":
                 keras.distribution.initialize()
@@ -87,6 +88,12 @@ def notice_loss(distribution: Distribution) -> Iterator[None]:
             "Another process of this training has ended, so this one ends too. Its output says "
             "why; go on by starting all of them with --resume and the run's folder."
         ) from error
+
+
+def _count_processes(tf: Any) -> int:
+    """Returns the number of processes that TF_CONFIG has train together."""
+    tasks = tf.distribute.cluster_resolver.TFConfigClusterResolver().cluster_spec().as_dict()
+    return len(tasks.get("chief", [])) + len(tasks.get("worker", []))
 
 
 def _joined() -> Distribution | None:

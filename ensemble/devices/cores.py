@@ -1,13 +1,21 @@
 """Cores: those that this process may use, and how processes share them."""
 
+import math
 import os
+
+from ensemble.devices.limits import cpu_quota
 
 
 def count_cores() -> int:
-    """Returns the number of cores that this process may use."""
+    """Returns the number of cores that this process may keep busy, at least 1.
+
+    A CPU quota, such as that of a container, limits it too.
+    """
+    cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    quota = cpu_quota()
+    return cores if quota is None else min(cores, math.ceil(quota))
 
 
 def shares_of_cores(count: int) -> list[set[int] | None]:

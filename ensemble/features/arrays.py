@@ -2,18 +2,20 @@
 
 import logging
 import math
-import os
 import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
 
 from configs.errors import StoreError
+from ensemble.devices.limits import memory_limit
 
 log = logging.getLogger(__name__)
 
-_SHARE_OF_MEMORY = 0.5  # for one array; larger ones stay on the disk and are read bit by bit
+_SHARE_OF_MEMORY = 0.5  # for all arrays; what goes beyond stays on the disk
+_held = [0]  # bytes of the arrays that `allocate` has put in memory
 
 
 def allocate(shape: tuple[int, ...], dtype: str, *, folder: Path, what: str) -> np.ndarray:
@@ -30,30 +32,30 @@ def allocate(shape: tuple[int, ...], dtype: str, *, folder: Path, what: str) -> 
     """
     needed = math.prod(shape) * np.dtype(dtype).itemsize
     if fits_memory(needed):
-        return np.empty(shape, dtype)
+        array = np.empty(shape, dtype)
+        _held[0] += needed
+        weakref.finalize(array, _release, needed)
+        return array
     log.info(
         "%s: %.1f GB are too many for the memory and are read from the disk", what, needed / 1e9
     )
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise StoreError(
-            f"{what} take {needed / 1e9:.2f} GB, more than half of the memory and more than the "
-            f"{free / 1e9:.2f} GB left on the disk of {folder}. Free some space, choose another "
-            "folder with --cache, or use --fusion pooled, fewer --views or a smaller --image-size."
+            f"{what} take {needed / 1e9:.2f} GB. With them arrays would take more than half of the "
+            f"memory, and the disk of {folder} has {free / 1e9:.2f} GB left. Free some space, "
+            "choose another folder with --cache, or use --fusion pooled, fewer --views or a "
+            "smaller --image-size."
         )
     with tempfile.TemporaryFile(dir=folder) as file:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def fits_memory(needed: int) -> bool:
-    """Tells whether so many bytes may stay in the memory: half of it at most."""
-    memory = _memory()
-    return memory is None or needed <= _SHARE_OF_MEMORY * memory
+    """Returns whether the memory has room for so many bytes more: arrays may take half of it."""
+    memory = memory_limit()
+    return memory is None or _held[0] + needed <= _SHARE_OF_MEMORY * memory
 
 
-def _memory() -> int | None:
-    """Returns the machine's memory in bytes, None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return None
+def _release(size: int) -> None:
+    _held[0] -= size

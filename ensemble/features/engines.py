@@ -25,10 +25,12 @@ class Engine(Protocol):
     """Runs a frozen branch over any number of images.
 
     Args:
+        family: Which numbers come out; see `engine_family`.
         name: What ran, for the records: "keras (tensorflow)", "openvino 2026.4.1".
         batch_size: Images in a batch that suit it, and the most it takes.
     """
 
+    family: str
     name: str
     batch_size: int
 
@@ -43,6 +45,21 @@ class Engine(Protocol):
             The tag, and float32 features of shape `(n, h', w', c)`.
         """
         ...
+
+
+def engine_family(engine: EngineName, precision: Precision) -> str:
+    """Returns which numbers the engine of these settings computes, unless conversion fails.
+
+    Engines of one family agree to rounding; others may differ by 1e-3.
+
+    Returns:
+        "openvino", or Keras with backend and device, such as "keras-tensorflow-cpu".
+    """
+    if engine == "openvino" or (
+        engine == "auto" and not has_gpu() and not _openvino_obstacle(precision)
+    ):
+        return OpenVinoEngine.family
+    return f"keras-{keras.backend.backend()}-{'gpu' if has_gpu() else 'cpu'}"
 
 
 def make_engine(
@@ -65,14 +82,14 @@ def make_engine(
         ConfigError: If OpenVINO is asked for by name and cannot be had, or if
             the model cannot be rebuilt in the precision.
     """
-    if engine == "openvino":
+    if engine_family(engine, precision) == OpenVinoEngine.family:
         if obstacle := _openvino_obstacle(precision):
             raise ConfigError(obstacle)
-        return OpenVinoEngine(model)
-    if engine == "auto" and not has_gpu() and not _openvino_obstacle(precision):
         try:
             return OpenVinoEngine(model)
         except ConfigError as error:
+            if engine == "openvino":
+                raise
             log.warning("%s", error)
     return KerasEngine(model, precision)
 
@@ -100,6 +117,7 @@ class KerasEngine:
         # XLA makes TensorFlow slower on a CPU, and everything else faster.
         slow_jit = keras.backend.backend() == "tensorflow" and not has_gpu()
         runner.compile(jit_compile=False if slow_jit else "auto")
+        self.family = engine_family("keras", precision)
         self.name = f"keras ({', '.join(details)})"
         self.batch_size = 256 if has_gpu() else 32
         self._runner = runner
@@ -143,6 +161,8 @@ class OpenVinoEngine:
     Raises:
         ConfigError: If OpenVINO cannot convert the model.
     """
+
+    family = "openvino"
 
     def __init__(self, model: keras.Model) -> None:
         openvino = import_openvino()

@@ -4,6 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -15,7 +16,7 @@ from configs.errors import ConfigError, StoreError
 from configs.schema import Branch
 from ensemble.datasets.loading import Split
 from ensemble.features.arrays import allocate
-from ensemble.features.engines import Engine, EngineName, make_engine
+from ensemble.features.engines import Engine, EngineName, engine_family, make_engine
 from ensemble.features.store import BranchKey, FeatureGroup, FeatureStore
 from ensemble.images.pipeline import stream
 from ensemble.images.views import View
@@ -25,6 +26,10 @@ from ensemble.training.precision import Precision
 log = logging.getLogger(__name__)
 
 Seen = tuple[int, np.ndarray]  # number of a view, and the images seen in it
+
+
+class _OtherEngineError(Exception):
+    """Another engine than the key's runs the branch; the message is its family."""
 
 
 class FrozenBranch:
@@ -40,7 +45,7 @@ class FrozenBranch:
 
     Attributes:
         store: As above.
-        key: What decides the features.
+        key: What decides the features. Its engine changes if OpenVINO cannot run the branch.
         engine: Name of what ran the branch; None as long as nothing had to be extracted.
         extracted: Views of images that were extracted.
         reused: Views of images that were stored already.
@@ -69,6 +74,7 @@ class FrozenBranch:
             shape=tuple(kept.shape[1:]),
             precision=precision,
             dtype=dtype,
+            engine=engine_family(engine, precision),
         )
         self.engine: str | None = None
         self.extracted = self.reused = 0
@@ -117,6 +123,19 @@ class FrozenBranch:
         views: Sequence[View],
         features: np.ndarray | None,
     ) -> None:
+        try:
+            self._serve_by_key(split, digests, views, features)
+        except _OtherEngineError as error:
+            self.key = replace(self.key, engine=str(error))
+            self._serve_by_key(split, digests, views, features)
+
+    def _serve_by_key(
+        self,
+        split: Split,
+        digests: Sequence[bytes],
+        views: Sequence[View],
+        features: np.ndarray | None,
+    ) -> None:
         group = self.store.open(self.key)
         with group.locked(self._log_waiting):
             outs = [None] * len(views) if features is None else features
@@ -128,11 +147,11 @@ class FrozenBranch:
             )
             first = _first_of_each(digests)
             missing = ~found & (first == np.arange(len(digests)))
-            self.reused += int(found.sum())
-            self.extracted += int(missing.sum())
             if missing.any():
                 self._announce(int(missing.sum()), missing.size)
                 self._extract(group, split, digests, views, missing, features)
+            self.reused += int(found.sum())
+            self.extracted += int(missing.sum())
         if features is not None:  # an image that occurs twice was seen once
             for view, image in zip(*np.nonzero(~found & ~missing), strict=True):
                 features[view, image] = features[view, first[image]]
@@ -184,6 +203,8 @@ class FrozenBranch:
             choice, precision = self._choice
             self._running = make_engine(self._model, choice, precision=precision)
             self.engine = self._running.name
+        if self._running.family != self.key.engine:
+            raise _OtherEngineError(self._running.family)
         return self._running
 
     def _as_stored(self, maps: np.ndarray) -> np.ndarray:

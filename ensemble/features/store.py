@@ -48,7 +48,7 @@ class BranchKey:
     Args:
         branch: The backbone's name.
         weights: SHA-256 of its weights.
-        architecture: SHA-256 of its layers and their settings.
+        architecture: SHA-256 of its layers, their settings and connections.
         scaling: How it scales pixels.
         image_size: Height and width of the image, in pixels.
         reduction: What is kept of its map: "pooled" or "map".
@@ -56,6 +56,7 @@ class BranchKey:
         precision: Of the arithmetic, such as "float32".
         dtype: Of the stored numbers: "float32" or "float16".
         pipeline: Version of decoding, views and scaling.
+        engine: What computes it; see `engine_family`. Empty in stores of earlier versions.
     """
 
     branch: str
@@ -68,6 +69,7 @@ class BranchKey:
     precision: str = "float32"
     dtype: str = "float32"
     pipeline: int = PIPELINE
+    engine: str = ""
 
     @property
     def text(self) -> str:

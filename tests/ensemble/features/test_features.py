@@ -15,7 +15,7 @@ from PIL import Image
 from configs.errors import ConfigError, StoreError
 from ensemble.cache import main as cache
 from ensemble.datasets.loading import Split
-from ensemble.features import arrays
+from ensemble.features import arrays, engines
 from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.features.store import FeatureStore
 from ensemble.images.pipeline import inspect
@@ -122,6 +122,48 @@ def test_other_weights_or_another_architecture_never_share_features(tiny, store)
         1
     ].activation = keras.activations.tanh
     assert load_features(extractor, store, [0], VIEWS[:1])[0].extracted == 1
+
+
+def test_features_of_engines_with_other_numbers_are_kept_apart(extractor, store, monkeypatch):
+    def load(engine: str) -> tuple[int, int, str]:
+        branch, _ = load_features(extractor, store, [0, 1], VIEWS[:1], engine=engine)
+        return branch.extracted, branch.reused, branch.key.engine
+
+    assert load("keras")[:2] == (2, 0)
+    monkeypatch.setattr(engines, "_openvino_obstacle", lambda _: None)
+    monkeypatch.setattr(engines, "has_gpu", lambda: False)
+
+    class Cheap(engines.KerasEngine):
+        def __init__(self, model):
+            super().__init__(model)
+            self.family = "openvino"
+
+    monkeypatch.setattr(engines, "OpenVinoEngine", Cheap)
+    Cheap.family = "openvino"
+    assert load("openvino") == (2, 0, "openvino")
+    assert load("auto") == (0, 2, "openvino")
+    assert load("keras")[:2] == (0, 2)
+
+
+def test_where_openvino_cannot_run_a_branch_the_features_of_keras_are_taken(
+    extractor, store, monkeypatch
+):
+    class Failing:
+        family = "openvino"
+
+        def __init__(self, model):
+            raise ConfigError("it cannot convert it")
+
+    monkeypatch.setattr(engines, "_openvino_obstacle", lambda _: None)
+    monkeypatch.setattr(engines, "has_gpu", lambda: False)
+    monkeypatch.setattr(engines, "OpenVinoEngine", Failing)
+
+    first, _ = load_features(extractor, store, [0, 1], VIEWS[:1], engine="auto")
+    again, _ = load_features(extractor, store, [0, 1], VIEWS[:1], engine="keras")
+
+    assert (first.extracted, first.reused) == (2, 0)
+    assert (again.extracted, again.reused) == (0, 2)
+    assert first.key == again.key
 
 
 def test_views_of_another_seed_or_angle_never_share_features(extractor, store):

@@ -78,7 +78,7 @@ def test_features_come_back_in_the_order_asked_for(group):
     [
         {"branch": "other"}, {"weights": "v"}, {"architecture": "b"}, {"scaling": "caffe"},
         {"image_size": 17}, {"reduction": "pooled"}, {"precision": "bfloat16"},
-        {"dtype": "float16"}, {"pipeline": 99},
+        {"dtype": "float16"}, {"pipeline": 99}, {"engine": "openvino"},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip

@@ -94,7 +94,7 @@ def test_a_search_continues_only_with_the_data_it_began_with(tmp_path):
     study.check_data(began)  # a search that has kept none yet
     study.check_data(began)
 
-    with pytest.raises(RunError, match="no longer those that the search in .* was begun with"):
+    with pytest.raises(RunError, match=r"no longer those that the search in .* was begun with"):
         study.check_data(later)
 
 
