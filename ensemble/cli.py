@@ -76,7 +76,7 @@ def read_experiment(
     parser.add_argument(
         "--config",
         metavar="NAME",
-        help=f"settings to start from: {', '.join(config_names())} or a .yaml file",
+        help=f"settings to start from: {', '.join(_presets(schema))} or a .yaml file",
     )
     parser.add_argument(
         "--print-config", action="store_true", help="print the resolved settings and stop"
@@ -106,6 +106,12 @@ def read_experiment(
         print(write_config(config.model_dump(mode="json", exclude_none=True)), end="")
         raise SystemExit(0)
     return Command(config, resumed, reproduced)
+
+
+def _presets(schema: type[ExperimentConfig]) -> list[str]:
+    """Returns the names of the settings in the package that a schema accepts."""
+    known = set(schema.model_fields)
+    return [name for name in config_names() if known.issuperset(read_config(name))]
 
 
 def _read_base(

@@ -478,3 +478,35 @@ def test_without_a_home_folder_the_cache_must_be_named(tmp_path):
     assert command(f"{alone} $PYTHON -m ensemble.cache list --cache {tmp_path}").returncode == 0
     done = command(f"{alone} $PYTHON -m ensemble.train --data '~/faces'")
     assert b"the home folder of '~/faces' is not known" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["train", "search", "extract"])
+def test_help_offers_the_presets_that_the_command_accepts(command):
+    words = " ".join(run(f"ensemble.{command}", "--help").output.split())
+    offered = words.partition("settings to start from: ")[2].partition(" or a .yaml")[0].split(", ")
+
+    assert {"three_class", "eight_class"} <= set(offered)
+    assert ("search_head" in offered) == (command == "search")
+    for name in offered:
+        assert run(f"ensemble.{command}", "--config", name, "--print-config").code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ensemble.train --data nowhere",
+        "ensemble.train --data nowhere.zip",
+        "ensemble.extract --data nowhere.csv",
+        "ensemble.train --data ensemble --labels nowhere.csv",
+        "ensemble.train --data.augment.mixup 0.2",
+        "ensemble.train --training.warmup_epochs 2",
+        "ensemble.search --config search_head --search.factor 4",
+        "ensemble.prepare photos --output faces --faces none --faces.margin 0.3",
+        "ensemble.predict MODEL - --faces none --face-threshold 3",
+    ],
+)
+def test_what_cannot_work_is_told_before_a_backend_is_loaded(words, tmp_path):
+    model = tmp_path / "some.keras"
+    model.touch()
+
+    assert_refused(run(*words.replace("MODEL", str(model)).split()))

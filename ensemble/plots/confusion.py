@@ -11,14 +11,16 @@ from matplotlib.figure import Figure
 
 from ensemble.plots.figures import (
     FAINT,
+    GAP,
     HEADING,
     INK,
     MARGIN,
     RULE,
     TITLE_HEIGHT,
     add_panel,
+    key_height,
+    label_classes,
     lettering,
-    shorten,
     start_figure,
     text_width,
 )
@@ -46,13 +48,16 @@ def plot_confusion(
         for row, total in zip(shares, totals, strict=True)
     ]
 
-    names = [shorten(name) for name in classes]
+    labels, key = label_classes(classes)
+    names = [labels[name] for name in classes]
     longest = text_width(names)
     cell = min(0.95, max(0.45, 4 / len(names)))  # inches
     slanted = longest > 0.95 * cell
     below = (longest * math.sqrt(0.5) if slanted else 0.1) + 0.6
     side, left, top, between = cell * len(names), MARGIN + 0.35 + longest, TITLE_HEIGHT + 0.5, 0.3
-    figure = start_figure(left + 2 * side + between + MARGIN, top + side + below, title)
+    height = top + side + below + key_height(key)
+    figure = start_figure(left + 2 * side + between + MARGIN, height, title)
+    figure.text(0.02, GAP / height, key, va="bottom", parse_math=False, **lettering())
     panels = [
         add_panel(figure, left + index * (side + between), top, side, side) for index in (0, 1)
     ]

@@ -8,14 +8,15 @@ and Ito (Color Universal Design, 2008), which colour-blind readers tell apart.
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.textpath import text_to_path
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -28,7 +29,10 @@ MARGIN, TITLE_HEIGHT, GAP, LINE = 0.25, 0.4, 0.12, 0.15  # inches
 LONGEST_SETTING = 56  # characters of a setting's name
 
 _FONT = "DejaVu Sans"  # comes with Matplotlib
+_PLACEHOLDERS = "Last Resort"  # a font that has a box for every letter
 _LONGEST_NAME = 28  # characters of a class name
+
+_families = [_FONT]  # grows by the fonts that texts need
 
 
 def png(figure: Figure) -> bytes:
@@ -40,6 +44,7 @@ def png(figure: Figure) -> bytes:
 
 def start_figure(width: float, height: float, title: str) -> Figure:
     """Starts a figure with its title, in inches; it is made as wide as the title at least."""
+    title = legible(title)
     width = max(width, text_width([title], TITLE) + 2 * MARGIN)
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     figure.text(
@@ -65,7 +70,9 @@ def add_panel(figure: Figure, left: float, top: float, width: float, height: flo
         )
     )
     axes.set_facecolor("white")
-    axes.tick_params(colors=INK, labelsize=TEXT, labelfontfamily=_FONT, width=0.6, length=3)
+    axes.tick_params(
+        colors=INK, labelsize=TEXT, labelfontfamily=list(_families), width=0.6, length=3
+    )
     for spine in axes.spines.values():
         spine.set(color=FAINT, linewidth=0.6)
     return axes
@@ -99,7 +106,7 @@ def paste(sheet: Axes, image: np.ndarray, x: float, y: float, side: float) -> No
 
 def write(sheet: Axes, x: float, y: float, text: str) -> None:
     """Writes lines of text, the first one on a baseline at `y`."""
-    for number, line in enumerate(text.split("\n")):
+    for number, line in enumerate(text.splitlines()):
         sheet.text(x, y + number * LINE, line, va="baseline", parse_math=False, **lettering())
 
 
@@ -142,26 +149,90 @@ def add_legend(figure: Figure) -> None:
         borderaxespad=0,
         handlelength=1.8,
         labelcolor=INK,
-        prop=FontProperties(family=_FONT, size=TEXT),
+        prop=FontProperties(family=list(_families), size=TEXT),
     )
 
 
 def lettering(size: float = TEXT, color: str = INK) -> dict[str, Any]:
     """Returns how a text is set, its size in points."""
-    return {"fontsize": size, "color": color, "fontfamily": _FONT}
+    return {"fontsize": size, "color": color, "fontfamily": list(_families)}
 
 
 def shorten(name: str, longest: int = _LONGEST_NAME) -> str:
     """Cuts a long name in its middle, since names of a kind differ at an end."""
+    name = legible(name)
     if len(name) <= longest:
         return name
     half = longest // 2
     return f"{name[:half].rstrip()}…{name[1 - half :].lstrip()}"
 
 
+def legible(text: str) -> str:
+    """Returns a text with escapes for letters that no installed font has.
+
+    Fonts that have letters which the main one lacks are used from then on.
+    """
+    fonts = {letter: _font_of(letter) for letter in text}
+    _families.extend(sorted({font for font in fonts.values() if font} - set(_families)))
+    return "".join(letter if fonts[letter] else ascii(letter)[1:-1] for letter in text)
+
+
+def label_classes(classes: Sequence[str]) -> tuple[dict[str, str], str]:
+    """Returns how figures name classes, with numbers for names that no installed font can show.
+
+    Args:
+        classes: Names of the classes.
+
+    Returns:
+        Class name to label, and lines of text that explain the numbers; "" if there are none.
+    """
+    labels = {
+        name: shorten(name) if legible(name) == name else str(number)
+        for number, name in enumerate(classes, start=1)
+    }
+    hidden = [name for name in classes if legible(name) != name]
+    return labels, "\n".join(f"{labels[name]} = {shorten(name)}" for name in hidden)
+
+
+def key_height(key: str) -> float:
+    """Returns the height of lines that explain labels, in inches."""
+    return GAP + LINE * len(key.split("\n")) if key else 0.0
+
+
+@cache
+def _font_of(letter: str) -> str | None:
+    """Returns the family of a font that has a letter, the main one if it does."""
+    for family, path in _installed_fonts():
+        if ord(letter) in _letters_of(path):
+            return family
+    return None
+
+
+@cache
+def _installed_fonts() -> list[tuple[str, str]]:
+    """Returns family and file of the upright fonts, the main one first."""
+    fonts = {
+        entry.name: entry.fname
+        for entry in sorted(fontManager.ttflist, key=lambda entry: entry.fname)
+        if entry.style == "normal"
+        and str(entry.weight) in {"400", "normal", "regular"}
+        and not entry.name.startswith(_PLACEHOLDERS)
+    }
+    return sorted(fonts.items(), key=lambda font: (font[0] != _FONT, font[0]))
+
+
+@cache
+def _letters_of(path: str) -> frozenset[int]:
+    try:
+        font = get_font(path)
+    except (OSError, RuntimeError):  # a font that was removed, or is of an unknown format
+        return frozenset()
+    return frozenset(font.get_charmap() if font.scalable else ())  # a bitmap font has few sizes
+
+
 def text_width(texts: Iterable[str], size: float = TEXT) -> float:
     """Returns the width of the widest of some lines of text, in inches."""
-    letters = FontProperties(family=_FONT, size=size)
+    letters = FontProperties(family=list(_families), size=size)
     lines = [line for text in texts for line in text.split("\n")]
     widths = [
         text_to_path.get_text_width_height_descent(line, letters, ismath=False)[0] for line in lines

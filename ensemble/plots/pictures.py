@@ -9,8 +9,9 @@ from ensemble.plots.figures import (
     GAP,
     LINE,
     draw_note,
+    key_height,
+    label_classes,
     paste,
-    shorten,
     start_sheet,
     text_width,
     write,
@@ -40,13 +41,21 @@ def plot_errors(
         return draw_note("No mistakes.", title)
     side, columns = 1.5, min(6, len(images))  # inches, pictures
     images = images[:MOST_ERRORS]
-    captions = _captions(truths, predictions, confidences, side)[:MOST_ERRORS]
+    labels, key = label_classes(sorted({*truths, *predictions}))
+    captions = _captions(
+        [labels[name] for name in truths],
+        [labels[name] for name in predictions],
+        confidences,
+        side,
+    )[:MOST_ERRORS]
     lines = max(caption.count("\n") + 1 for caption in captions)
     right = max(side, text_width(captions)) + GAP
     down = side + LINE * lines + 2 * GAP
     rows = -(-len(captions) // columns)
 
-    figure, sheet = start_sheet(columns * right - GAP, rows * down - GAP, title)
+    width, height = columns * right - GAP, rows * down - GAP
+    figure, sheet = start_sheet(width, height + key_height(key), title)
+    write(sheet, 0, height + key_height(key) - LINE * key.count("\n"), key)
     for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(index, columns)
         paste(sheet, image, column * right, row * down, side)
@@ -67,12 +76,13 @@ def plot_contact_sheet(
     columns = max((len(images) for images in images_by_class.values()), default=0)
     if not columns:
         return draw_note("No images.", title)
-    side, names = 0.95, [shorten(name) for name in images_by_class]  # inches
+    labels, key = label_classes(list(images_by_class))
+    side, names = 0.95, list(labels.values())  # inches
     left, pitch = text_width(names) + 2 * GAP, side + GAP
 
-    figure, sheet = start_sheet(
-        left + min(columns, MOST_IMAGES) * pitch - GAP, len(names) * pitch - GAP, title
-    )
+    width, height = left + min(columns, MOST_IMAGES) * pitch - GAP, len(names) * pitch - GAP
+    figure, sheet = start_sheet(width, height + key_height(key), title)
+    write(sheet, 0, height + key_height(key) - LINE * key.count("\n"), key)
     for row, (name, images) in enumerate(zip(names, images_by_class.values(), strict=True)):
         write(sheet, 0, row * pitch + (side + LINE / 2) / 2, name)
         for column, image in enumerate(images[:MOST_IMAGES]):
@@ -85,7 +95,7 @@ def _captions(
 ) -> list[str]:
     """Returns "true → predicted 0.93" on one line, or on two where one would be too wide."""
     answers = [
-        (shorten(truth), f"→ {shorten(prediction)} {confidence:.2f}")
+        (truth, f"→ {prediction} {confidence:.2f}")
         for truth, prediction, confidence in zip(truths, predictions, confidences, strict=True)
     ]
     captions = [" ".join(answer) for answer in answers]

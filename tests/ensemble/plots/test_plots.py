@@ -16,6 +16,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from ensemble.evaluation.calibration import Calibration, measure_calibration
+from ensemble.plots import figures
 from ensemble.plots.calibration import plot_reliability, plot_risk_coverage
 from ensemble.plots.confusion import plot_confusion
 from ensemble.plots.curves import plot_curves, plot_histories
@@ -24,6 +25,14 @@ from ensemble.plots.pictures import MOST_ERRORS, MOST_IMAGES, plot_contact_sheet
 from ensemble.plots.tradeoff import plot_tradeoff
 
 EMOTIONS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
+FOREIGN = [
+    "\u559c\u3073",
+    "\u60b2\u3057\u307f",
+    "\u0633\u0639\u064a\u062f",
+    "\U0001f600",
+    "radosn\u00fd",
+    "a\tb",
+]
 LONG = [f"a name that is much too long for a cell {index}" for index in range(20)]
 
 
@@ -108,6 +117,11 @@ FIGURES = {
     "24 long errors": lambda: make_errors(24, LONG),
     "contact sheet": lambda: plot_contact_sheet(
         {name: make_images(10) for name in LONG[:4]}, "run"
+    ),
+    "foreign classes": lambda: plot_confusion(make_counts(6), FOREIGN, FOREIGN[0]),
+    "foreign errors": lambda: make_errors(7, FOREIGN),
+    "foreign contact sheet": lambda: plot_contact_sheet(
+        {name: make_images(3) for name in FOREIGN}, "data"
     ),
     "no images": lambda: plot_contact_sheet({}),
     "reliability": lambda: plot_reliability(make_calibration(1500, 1.7), "run on test"),
@@ -401,3 +415,54 @@ def test_a_tradeoff_shows_each_model_at_its_cost_with_its_interval():
         assert ends["1"] == pytest.approx((amounts[0], 0.74))
         assert ends["2"] == pytest.approx((amounts[1], 0.83))
     assert {"1  one", "2  two", "1 branch", "2 branches"} <= {t.get_text() for t in figure.texts}
+
+
+def make_foreign_figures() -> list[Figure]:
+    images = make_images(6)
+    return [
+        plot_confusion(make_counts(6), FOREIGN, FOREIGN[0]),
+        plot_errors(images, FOREIGN, FOREIGN[::-1], [0.5] * 6, FOREIGN[1]),
+        plot_contact_sheet(dict.fromkeys(FOREIGN, images), FOREIGN[2]),
+        plot_histories({name: make_history(3) for name in FOREIGN}),
+        plot_tradeoff(
+            FOREIGN,
+            [1] * 6,
+            {"Accuracy": [(0.7, 0.6, 0.8)] * 6},
+            {"Parameters": [1.0] * 6},
+        ),
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_any_script_are_drawn_without_missing_letters():
+    for figure in make_foreign_figures():
+        assert png(figure)
+
+
+def test_names_without_a_font_are_numbered_with_a_key(monkeypatch):
+    fonts = [font for font in figures._installed_fonts() if font[0] == "DejaVu Sans"]
+    monkeypatch.setattr(figures, "_installed_fonts", lambda: fonts)
+    figures._font_of.cache_clear()
+
+    for figure in make_foreign_figures()[:3]:
+        texts = [text.get_text() for text in figure.findobj(Text)]
+        shown = "\n".join(texts)
+        assert r"= \u559c\u3073" in shown
+        assert FOREIGN[4] in shown
+        assert not set(shown) & set(FOREIGN[0] + FOREIGN[1])
+    figures._font_of.cache_clear()
+
+
+def test_a_font_that_has_the_letters_is_picked(monkeypatch):
+    families = ["DejaVu Sans"]
+    monkeypatch.setattr(figures, "_families", families)
+    monkeypatch.setattr(figures, "_installed_fonts", lambda: [("Latin", "l"), ("Kana", "k")])
+    monkeypatch.setattr(
+        figures, "_letters_of", lambda path: {ord(x) for x in ("ab" if path == "l" else "\u3073")}
+    )
+    figures._font_of.cache_clear()
+
+    assert figures.legible("a\u3073") == "a\u3073"
+    assert families == ["DejaVu Sans", "Kana", "Latin"]
+    assert figures.legible("\u559c") == r"\u559c"
+    figures._font_of.cache_clear()
