@@ -108,7 +108,7 @@ def test_former_output_is_never_input(party, caplog):
         assert names("party") == ["party/b.jpg", "party/deep/c.png"]
         assert names("party/**/*.png") == ["party/deep/c.png"]
 
-    assert "answers/pictures' was written by ensemble.predict" in caplog.text
+    assert "'answers/pictures' is passed over: ensemble.predict wrote it" in caplog.text
     assert "skipped 1 file: written by ensemble.predict (1)" in caplog.messages
 
 
