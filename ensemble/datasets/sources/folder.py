@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 from configs.errors import DataError
 from ensemble.datasets.files import Files, is_image
 from ensemble.datasets.labels import is_emotion
+from ensemble.datasets.outputs import find_output
 from ensemble.datasets.registry import (
     Collection,
     DatasetSpec,
@@ -233,7 +234,9 @@ def _find_doubt(files: Files, layouts: dict[str, Layout], labels: set[str]) -> s
             f"{_show(labels)} are called like persons, not like classes. Give a CSV with path "
             "and label as --labels, or read the folders as classes with --source folder."
         )
+    own = find_output(files.names())  # a set of faces that the user sorted into classes
     tables = {name for name in files.names() if PurePosixPath(name).suffix in _TABLES}
+    tables -= own.files if own else frozenset()
     if tables and not all(map(is_emotion, labels)):
         return (
             f"The classes may be {_show(labels)}, as the folders are called, or stand in "
