@@ -1,7 +1,7 @@
 """An experiment from its settings to its run folder: data, features, training, report."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -51,7 +51,7 @@ from ensemble.run import Run
 from ensemble.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
 from ensemble.training.history import History, Progress
 from ensemble.training.phases import make_classifier, train_phases
-from ensemble.training.tracking import make_trackers
+from ensemble.training.tracking import tracking
 
 log = logging.getLogger(__name__)
 
@@ -115,8 +115,8 @@ def fit(
     config = config.model_copy(update={"model": model})
     branches = "+".join(branch.layer_name for branch in model.branches)
     run = Run.create(config, f"{dataset.name}-{branches}", writes=distribution.writes)
-    with _at_work_in(run):
-        return _fit(run, config, dataset, images, extractor, None, distribution, begun)
+    with _at_work_in(run), tracking(config, run) as trackers:
+        return _fit(run, config, dataset, images, extractor, None, distribution, trackers, begun)
 
 
 def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitResult:
@@ -138,12 +138,12 @@ def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitRes
     config = config or run.config
     distribution = distribute(config.training)
     run = Run(folder, writes=distribution.writes)
-    with _at_work_in(run):
+    with _at_work_in(run), tracking(config, run) as trackers:
         progress = read_checkpoint(run)
         dataset = read_dataset(config.data, config.seed)
         extractor, _ = build_frozen(config, dataset)
         log.info("going on after epoch %d", len(progress.history) if progress else 0)
-        return _fit(run, config, dataset, None, extractor, progress, distribution)
+        return _fit(run, config, dataset, None, extractor, progress, distribution, trackers)
 
 
 @contextmanager
@@ -172,9 +172,9 @@ def _fit(
     extractor: keras.Model,
     progress: Progress | None,
     distribution: Distribution,
+    trackers: Sequence[keras.callbacks.Callback],
     begun: Callable[[Mapping[str, Any]], Progress | None] | None = None,
 ) -> FitResult:
-    trackers = make_trackers(config, run) if run.writes else []
     tell_start(config, dataset)
     size = config.data.image_size
     images = images or inspect_dataset(dataset, config.data)

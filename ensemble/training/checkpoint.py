@@ -42,7 +42,7 @@ def read_checkpoint(run: Run) -> Progress | None:
         RunError: If the file is damaged.
     """
     path = run.folder / _FILE
-    if not path.exists():
+    if not has_checkpoint(run):
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -54,6 +54,11 @@ def read_checkpoint(run: Run) -> Progress | None:
         raise RunError(
             f"{path} is damaged ({type(error).__name__}). Remove it to train from the start."
         ) from error
+
+
+def has_checkpoint(run: Run) -> bool:
+    """Returns whether a training has begun and not ended."""
+    return (run.folder / _FILE).exists()
 
 
 def remove_checkpoint(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -9,25 +10,41 @@ import keras
 from configs.errors import ConfigError
 from configs.schema import ExperimentConfig
 from ensemble.run import Run
+from ensemble.training.checkpoint import has_checkpoint
 
 log = logging.getLogger(__name__)
 
 _EXPERIMENT = "multibranch-ensemble"
+_FILE = "mlflow.json"  # in the run's folder
 
 
-def make_trackers(config: ExperimentConfig, run: Run) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks that `config.training.trackers` names.
+@contextmanager
+def tracking(config: ExperimentConfig, run: Run) -> Iterator[list[keras.callbacks.Callback]]:
+    """Yields the callbacks that `config.training.trackers` names, and closes them at the end.
 
     Raises:
-        ConfigError: If one cannot be had here.
+        ConfigError: If one is not available.
     """
-    return [_TRACKERS[name](config, run) for name in config.training.trackers]
+    names = config.training.trackers if run.writes else ()
+    trackers = [_TRACKERS[name](config, run) for name in names]
+    status = "FAILED"
+    try:
+        yield trackers
+        status = "KILLED" if has_checkpoint(run) else "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        for tracker in trackers:
+            if isinstance(tracker, MlflowTracker):
+                tracker.close(status)
 
 
 class MlflowTracker(keras.callbacks.Callback):
     """Writes settings and epochs to the MLflow server that MLFLOW_TRACKING_URI names.
 
-    A server that is lost later costs a warning, not the training.
+    A resumed run continues its MLflow run, whose id lies in `mlflow.json`. A server
+    that is lost later costs a warning, not the training.
 
     Args:
         config: The settings, kept as parameters by dotted path.
@@ -48,24 +65,52 @@ class MlflowTracker(keras.callbacks.Callback):
             )
         try:
             self._client = mlflow.MlflowClient()
-            experiment = self._client.get_experiment_by_name(_EXPERIMENT)
-            home = (
-                experiment.experiment_id
-                if experiment
-                else self._client.create_experiment(_EXPERIMENT)
-            )
-            self._id: str | None = self._client.create_run(home, run_name=run.name).info.run_id
-            for path, value in _flatten(config.model_dump(mode="json", exclude_none=True)):
-                self._client.log_param(self._id, path, value)
+            self._id: str | None = self._continue(run) or self._begin(config, run)
         except Exception as error:  # of the network, of the server, of a database
             raise ConfigError(
                 f"MLflow at {mlflow.get_tracking_uri()} cannot be written ({_reason(error)})."
             ) from error
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        try:
+        with self._reporting_loss():
             for name, value in (logs or {}).items() if self._id else ():
                 self._client.log_metric(self._id, name, value, step=epoch + 1)
+
+    def close(self, status: str) -> None:
+        """Ends the MLflow run with a status of MLflow: "FINISHED", "FAILED" or "KILLED"."""
+        with self._reporting_loss():
+            if self._id:
+                self._client.set_terminated(self._id, status)
+
+    def _continue(self, run: Run) -> str | None:
+        """Returns the id that an earlier part of the run had on this server, if there is one."""
+        from mlflow.exceptions import MlflowException
+
+        if not (run.folder / _FILE).exists():
+            return None
+        run_id = str(run.read_json(_FILE).get("run_id"))
+        try:
+            self._client.update_run(run_id, "RUNNING")
+        except MlflowException as error:
+            log.warning("MLflow does not continue run %s (%s): a new one begins", run_id, error)
+            return None
+        return run_id
+
+    def _begin(self, config: ExperimentConfig, run: Run) -> str:
+        experiment = self._client.get_experiment_by_name(_EXPERIMENT)
+        home = (
+            experiment.experiment_id if experiment else self._client.create_experiment(_EXPERIMENT)
+        )
+        run_id: str = self._client.create_run(home, run_name=run.name).info.run_id
+        for path, value in _flatten(config.model_dump(mode="json", exclude_none=True)):
+            self._client.log_param(run_id, path, value)
+        run.write_json(_FILE, {"run_id": run_id})
+        return run_id
+
+    @contextmanager
+    def _reporting_loss(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
             log.warning("MLflow is told no more of this run (%s)", _reason(error))
             self._id = None

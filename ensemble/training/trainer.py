@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from configs.errors import ConfigError
 from configs.schema import TrainingConfig
 from ensemble.devices.devices import refuse_full_memory
 from ensemble.devices.distribution import ALONE, Distribution
@@ -24,6 +25,8 @@ from ensemble.training.loops import Loop, evaluation_loop, training_loop
 from ensemble.training.wide_loop import wide_loop
 
 log = logging.getLogger(__name__)
+
+_EXPLOSION = 5.0  # times the loss of equal probabilities, which no useful training reaches
 
 # What Keras's callbacks count from epoch to epoch.
 _COUNTERS = {
@@ -69,6 +72,7 @@ def train_model(
         The epochs of earlier phases and of this one.
 
     Raises:
+        ConfigError: If the training diverges.
         KeyboardInterrupt: If it is interrupted before the end of the first epoch of
             all. Later, the history says so.
     """
@@ -118,6 +122,7 @@ def train_model(
             callbacks.on_test_end()
             if interrupts.pending:
                 break
+            _check_losses(epoch + 1, learnt["loss"], judged["loss"], phase, train)
             values = {
                 **learnt,
                 **{f"val_{name}": value for name, value in judged.items()},
@@ -152,6 +157,25 @@ def _run(loop: Loop, model: keras.Model, blocks: Iterable[Block]) -> dict[str, f
     model.reset_metrics()
     loop(blocks)
     return {name: float(value) for name, value in model.get_metrics_result().items()}
+
+
+def _check_losses(
+    epoch: int, loss: float, validation_loss: float, phase: Phase, train: Examples
+) -> None:
+    """Checks that the training has not diverged.
+
+    Raises:
+        ConfigError: If a loss is not finite, or from the second epoch on the training loss
+            is several times that of equal probabilities for all classes.
+    """
+    limit = _EXPLOSION * math.log(train.targets.shape[1]) * float(train.weights.mean())
+    if math.isfinite(loss + validation_loss) and (epoch == 1 or loss <= limit):
+        return
+    raise ConfigError(
+        f"The training diverges: in epoch {epoch} ({phase.name}) the loss is {loss:.4g} and that "
+        f"of validation {validation_loss:.4g}. Received: a learning rate of "
+        f"{phase.learning_rate:g}. Use a lower one, such as {phase.learning_rate / 10:g}."
+    )
 
 
 def _capture(

@@ -1,7 +1,6 @@
 """Trials: a head trained on stored features, which all trials of a search share."""
 
 import logging
-import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -305,8 +304,6 @@ def _train(
         "val_loss": history.epochs["val_loss"][history.best_epoch - 1],
     }
     objective = space.config.search.objective
-    if not math.isfinite(metrics[objective]):
-        raise UserError(f"The training has diverged: {objective} is no number.")
     folder.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
     folder.write("predictions.csv", report.predictions_csv())
     folder.write("report.json", report.as_json())

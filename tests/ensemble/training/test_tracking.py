@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from configs.errors import ConfigError
+from ensemble import experiment
 from ensemble.experiment import fit
 from ensemble.train import main as train
 
@@ -52,6 +53,44 @@ def test_mlflow_reads_settings_and_every_epoch(make_config, server):
     assert run.data.params["training.fine_tuning.epochs"] == "1"
     told = [m.value for m in client.get_metric_history(run.info.run_id, "val_loss")]
     assert told == pytest.approx(result.history.epochs["val_loss"])
+
+
+def only_run(server):
+    import mlflow
+
+    client = mlflow.MlflowClient(server)
+    (experiment,) = client.search_experiments(filter_string="name = 'multibranch-ensemble'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run, client
+
+
+def test_an_mlflow_run_ends_with_the_training_and_continues_with_it(
+    make_config, server, monkeypatch
+):
+    config = make_config(training={"trackers": "mlflow"}).model_copy(update={"name": "mine"})
+    write = experiment.write_checkpoint
+
+    def fail(run, progress):
+        write(run, progress)
+        if len(progress.history) == 2:
+            assert only_run(server)[0].info.status == "RUNNING"
+            raise error
+
+    monkeypatch.setattr(experiment, "write_checkpoint", fail)
+    for error, status in ((OSError("gone"), "FAILED"), (KeyboardInterrupt(), "KILLED")):
+        with pytest.raises(type(error)):
+            fit(config) if status == "FAILED" else experiment.resume(config.output / "mine")
+        assert only_run(server)[0].info.status == status
+        (config.output / "mine" / "checkpoint.npz").unlink()
+    monkeypatch.setattr(experiment, "write_checkpoint", write)
+
+    result = experiment.resume(config.output / "mine")
+
+    run, client = only_run(server)
+    assert run.info.status == "FINISHED"
+    assert max(m.step for m in client.get_metric_history(run.info.run_id, "val_loss")) == len(
+        result.history
+    )
 
 
 def test_a_server_that_is_lost_does_not_end_the_training(make_config, server, monkeypatch, caplog):

@@ -1,15 +1,19 @@
 import gc
+import math
 import weakref
 
 import keras
 import numpy as np
 import pytest
 
+from configs.errors import ConfigError
 from configs.schema import TrainingConfig
 from ensemble.fusion import adapt_scales
 from ensemble.model import build_classifier, build_model
 from ensemble.training import batches as batches_module
+from ensemble.training import trainer
 from ensemble.training.batches import Examples, draw_order
+from ensemble.training.epochs import Phase
 from ensemble.training.targets import one_hot
 from ensemble.training.trainer import predict_examples, train_model
 
@@ -183,3 +187,36 @@ def test_weights_count_in_the_loss(tiny, data):
     logits = ensemble.classifier.get_layer("logits").get_weights()[1]
 
     assert logits[1] > logits[0]
+
+
+def test_a_training_that_diverges_ends_with_the_rate_to_try(tiny, data):
+    ensemble = build_model(["tiny"], classes=["dark", "bright"], image_size=16, weights="random")
+    config = TrainingConfig(epochs=5, batch_size=8, learning_rate=3e38)
+    examples = extracted(ensemble, data)
+
+    with pytest.raises(ConfigError, match=r"learning rate of 3e\+38\. Use .* 3e\+37\."):
+        train_model(ensemble.classifier, examples, examples, config, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("losses", "fails"),
+    [
+        ([9.0, 0.5, 0.4], False),
+        ([0.5, 0.9, 2.0], False),
+        ([0.5, 3.5], True),
+        ([math.nan], True),
+        ([0.5, math.inf], True),
+    ],
+)
+def test_a_loss_that_starts_high_or_falls_is_no_divergence(losses, fails, data):
+    phase = Phase("head", 3, 0.01)
+
+    def check() -> None:
+        for epoch, loss in enumerate(losses, start=1):
+            trainer._check_losses(epoch, loss, 0.5, phase, data)
+
+    if fails:
+        with pytest.raises(ConfigError, match=r"Use a lower one, such as 0\.001"):
+            check()
+    else:
+        check()
