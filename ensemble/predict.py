@@ -92,7 +92,7 @@ def _parser() -> Parser:
         "photos",
         nargs="+",
         metavar="PHOTO",
-        help="image, video, folder, .zip, pattern such as 'party/*.jpg', .csv with a column path; "
+        help="image, video, folder, .zip, pattern such as 'party/*.jpg', table with a column path; "
         "- reads one image from standard input",
     )
     parser.add_argument(

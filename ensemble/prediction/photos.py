@@ -1,6 +1,5 @@
 """Photos to predict: files, folders, archives, patterns, tables and videos become one list."""
 
-import csv
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,16 +12,16 @@ import numpy as np
 
 from configs.errors import ConfigError, DataError
 from ensemble.datasets.files import is_image, missing, open_files
+from ensemble.datasets.named_files import FilesBeside, find_named, normalise_path
 from ensemble.datasets.outputs import find_outputs
 from ensemble.datasets.registry import Problem, count_reasons
+from ensemble.datasets.tables import is_table, open_table
 from ensemble.images.decoding import ImageError
 
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 EVERY = 10  # frames
-
-_PATHS = ("path", "image_path", "image", "file", "filename", "name")  # of a table's column
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ def find_photos(words: Sequence[str]) -> list[Photo]:
 
     Args:
         words: Each a photo, a video, a folder (with those below it), a .zip of photos, a
-            pattern such as `party/*.jpg`, or a .csv with a column `path`, relative to the
-            table or to where the command is started.
+            pattern such as `party/*.jpg`, or a table with a column `path`, relative to
+            the table or to where the command is started.
 
     Raises:
         DataError: If a path does not exist, or if there is no photo in a folder, a table or
@@ -116,7 +115,7 @@ def _find(word: str) -> tuple[list[Photo], list[Problem]]:
     path = Path(word).expanduser()
     if path.is_dir() or (path.suffix.lower() == ".zip" and path.is_file()):
         return _list_root(path)
-    if path.suffix.lower() == ".csv" and path.is_file():
+    if is_table(path) and path.suffix.lower() != ".txt" and path.is_file():
         return _list_table(path), []
     if path.is_file():
         return [_photo(Path(word), path)], []
@@ -199,26 +198,26 @@ def _count(skipped: Sequence[Problem]) -> str:
     return f"{len(skipped)} file{'' if len(skipped) == 1 else 's'}: {count_reasons(skipped)}"
 
 
-def _list_table(table: Path) -> list[Photo]:
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = {name.strip().lower(): name for name in reader.fieldnames or () if name}
-            column = next((columns[name] for name in _PATHS if name in columns), None)
-            paths = [(row[column] or "").strip() for row in reader] if column else []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"'{table}' cannot be read as CSV in UTF-8 ({error}).") from error
-    if column is None:
-        shown = ", ".join(columns) or "none"
-        raise DataError(f"'{table}' needs a column `path`. Its columns: {shown}.")
-    if not any(paths):
-        raise DataError(f"'{table}' names no photo.")
-    return [Photo(path, _place(table.parent, path)) for path in paths if path]
+def _list_table(path: Path) -> list[Photo]:
+    table = open_table(path)
+    if "path" not in table.meanings:
+        shown = ", ".join(table.columns) or "none"
+        raise DataError(f"'{path}' needs a column `path`. Its columns: {shown}.")
+    cells = {number: row[table.meanings["path"]] for number, row in table.rows()}
+    words = {number: word for number, word in cells.items() if word}
+    if not words:
+        raise DataError(f"'{path}' names no photo.")
+    found, notes = find_named(FilesBeside(table), table, words)
+    for note in notes:
+        log.info("%s", note)
+    return [Photo(word, _place(path.parent, word, found[row])) for row, word in words.items()]
 
 
-def _place(folder: Path, path: str) -> Path:
-    beside = folder / path
-    return beside if beside.exists() or not Path(path).exists() else Path(path)
+def _place(folder: Path, word: str, found: Sequence[str]) -> Path:
+    if len(found) == 1:
+        return folder / found[0]
+    here = Path(normalise_path(word))
+    return here if here.exists() else folder / here
 
 
 def _read_video(video: Photo, every: int) -> Iterator[tuple[str, np.ndarray | ImageError]]:

@@ -2,18 +2,21 @@
 
 import math
 import posixpath
-import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 
 from configs.errors import DataError
 from configs.registry import unknown
 from ensemble.datasets.files import Files, is_image, open_files
 from ensemble.datasets.labels import fold
+from ensemble.datasets.named_files import (
+    FilesBeside,
+    find_named,
+    group_by_file_name,
+    normalise_path,
+)
 from ensemble.datasets.registry import (
     Collection,
     DatasetSpec,
@@ -116,8 +119,8 @@ class _Roots:
         self.problems = files.problems
         self._beside = posixpath.dirname(table.name)
         self._names = files.names()
-        self._by_path = {_normalise(files.path(name)): name for name in self._names}
-        self._by_file_name = _group_by_file_name(self._names)
+        self._by_path = {normalise_path(files.path(name)): name for name in self._names}
+        self._by_file_name = group_by_file_name(self._names)
         roots = [root.absolute for root in files.roots.values()]
         self._folders = (
             [posixpath.dirname(table.path)],
@@ -145,52 +148,9 @@ class _Roots:
         return sum(posixpath.dirname(name) not in ignored for name in unnamed)
 
 
-class _Beside:
-    """The images that a table alone names, relative to its folder, which is not listed."""
-
-    problems: Sequence[Problem] = ()
-
-    def __init__(self, table: Table) -> None:
-        self._folder = posixpath.dirname(table.path)
-
-    def read(self, name: str) -> bytes:
-        """Returns the content of a file."""
-        return Path(self._folder, name).read_bytes()
-
-    def find(self, path: str) -> list[str]:
-        """Returns the file that a path names, in whichever Unicode form it is stored."""
-        forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
-        paths = [posixpath.normpath(posixpath.join(self._folder, form)) for form in forms]
-        found = next((path for path in paths if Path(path).is_file()), None)
-        return [found.removeprefix(f"{self._folder}/")] if found else []
-
-    def find_called(self, file_name: str) -> list[str]:
-        """Returns the files of a name in any folder below the table's, listed for it."""
-        return self._by_file_name.get(file_name, [])
-
-    def count_unnamed(self, named: set[str]) -> int:
-        """Returns 0, as nothing else is looked at."""
-        return 0
-
-    @cached_property
-    def _by_file_name(self) -> dict[str, list[str]]:
-        return _group_by_file_name(open_files([Path(self._folder)]).names())
-
-
-def _open_place(location: Location, table: Table) -> _Roots | _Beside:
+def _open_place(location: Location, table: Table) -> _Roots | FilesBeside:
     roots = [root for root in location.roots if not is_table(root)]
-    return _Roots(open_files(roots), table) if roots else _Beside(table)
-
-
-def _group_by_file_name(names: Iterable[str]) -> dict[str, list[str]]:
-    groups = defaultdict(list)
-    for name in names:
-        groups[_normalise(posixpath.basename(name))].append(name)
-    return dict(groups)
-
-
-def _normalise(path: str) -> str:
-    return posixpath.normpath(unicodedata.normalize("NFC", path).replace("\\", "/"))
+    return _Roots(open_files(roots), table) if roots else FilesBeside(table)
 
 
 @dataclass(frozen=True)
@@ -202,30 +162,18 @@ class _Found:
     notes: list[str]
 
 
-def _find_images(place: _Roots | _Beside, table: Table, rows: Mapping[int, Record]) -> _Found:
-    paths = {number: _normalise(row.name) for number, row in rows.items()}
-    found = {number: place.find(path) for number, path in paths.items()}
-
-    bare = {
-        number: place.find_called(paths[number])
-        for number, same in found.items()
-        if not same and "/" not in paths[number]
-    }
-    names, problems = {}, []
-    for number, same in {**found, **bare}.items():
-        if len(same) == 1:
-            names[number] = same[0]
-        else:
-            reason = f"{len(same)} images could be" if same else "there is no image"
-            problems.append(Problem(table.row_name(number), f"{reason} '{rows[number].name}'"))
-    notes = []
-    if by_name := len(bare.keys() & names.keys()):
-        notes.append(
-            f"{by_name} images are found by their file name alone, in folders that "
-            f"{table.name} does not name"
-        )
-    if lost := [rows[number].name for number in rows if number not in names]:
-        notes.append(f"{len(lost)} rows of {table.name} have no image, such as '{lost[0]}'")
+def _find_images(place: _Roots | FilesBeside, table: Table, rows: Mapping[int, Record]) -> _Found:
+    found, notes = find_named(place, table, {number: row.name for number, row in rows.items()})
+    names = {number: same[0] for number, same in found.items() if len(same) == 1}
+    lost = {number: rows[number].name for number in rows if number not in names}
+    problems = []
+    for number, path in lost.items():
+        same = found[number]
+        reason = f"{len(same)} images could be" if same else "there is no image"
+        problems.append(Problem(table.row_name(number), f"{reason} '{path}'"))
+    if lost:
+        example = next(iter(lost.values()))
+        notes.append(f"{len(lost)} rows of {table.name} have no image, such as '{example}'")
     return _Found(names, problems, notes)
 
 

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from configs.errors import DataError
+from ensemble.datasets.registry import Location
+from ensemble.datasets.sources import manifest
 from ensemble.images.decoding import ImageError
 from ensemble.prediction.photos import Photo, find_photos, read_frames
 
@@ -131,6 +133,28 @@ def test_a_table_names_photos_relative_to_itself_or_to_here(party):
 
 
 @pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("t.csv", "file_name;label\nsub\\d.png;sad"),
+        ("t.tsv", "Image Path\tlabel\nsub/d.png\tsad"),
+        ("t.jsonl", '{"file_name": "./sub/d.png"}'),
+        ("t.csv", "image,label\nd.png,sad"),
+    ],
+)
+def test_tables_that_are_trained_on_can_be_predicted(party, name, table):
+    (party / "sub").mkdir()
+    (party / "sub/d.png").write_bytes(b"")
+    (party / name).write_text(table)
+    location = Location((party / name,))
+
+    (photo,) = find_photos([f"party/{name}"])
+
+    assert photo.source == party / "sub/d.png"
+    if "label" in table:
+        assert [record.name for record in manifest.load(location).records] == ["sub/d.png"]
+
+
+@pytest.mark.parametrize(
     ("word", "told"),
     [
         ("partyy", "There is no file or folder 'partyy'. Did you mean 'party'?"),
@@ -138,7 +162,7 @@ def test_a_table_names_photos_relative_to_itself_or_to_here(party):
         ("empty", "There is no image in 'empty'"),
         ("labels.csv", "needs a column `path`. Its columns: who, what"),
         ("none.csv", "names no photo"),
-        ("binary.csv", "cannot be read as CSV in UTF-8"),
+        ("binary.csv", "'binary.csv' is not UTF-8 text"),
     ],
 )
 def test_what_names_no_photo_is_told(party, word, told):
