@@ -48,7 +48,15 @@ class BranchSpec:
 BRANCHES: Registry[BranchSpec] = Registry(
     "branch",
     package="branches",
-    machinery={"registry", "builder", "preprocessing", "weights", "checksums", "checks"},
+    machinery={
+        "registry",
+        "arithmetic",
+        "builder",
+        "preprocessing",
+        "weights",
+        "checksums",
+        "checks",
+    },
 )
 
 

@@ -14,7 +14,10 @@ from typing import NamedTuple
 
 import pytest
 
-from branches.registry import branch_names
+from branches.registry import BRANCHES, branch_names
+from ensemble.datasets.registry import SOURCES
+from ensemble.faces.registry import DETECTORS
+from heads.registry import HEADS
 
 ROOT = Path(__file__).resolve().parents[1]
 MAY_IMPORT = {
@@ -205,6 +208,20 @@ def test_a_planted_violation_is_found(law, name, source, modules):
 
     assert violations
     assert all(name in violation for violation in violations)
+
+
+@pytest.mark.parametrize("registry", [BRANCHES, HEADS, DETECTORS, SOURCES], ids=lambda r: r.kind)
+def test_only_modules_that_register_a_part_are_looked_through(registry, modules):
+    """Any other module of such a package would be imported with every command."""
+    package = registry._package
+    found = {
+        name
+        for name in modules
+        if name.rpartition(".")[0] == package and name.rpartition(".")[2] not in registry._machinery
+    }
+
+    assert found
+    assert found <= set(_registrations(modules))
 
 
 def test_all_modules_are_read(modules):
