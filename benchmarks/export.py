@@ -49,7 +49,7 @@ def main() -> None:
     print("format           MB  seconds with check  largest difference")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.keras"
-        ensemble.model.save(path)
+        ensemble.save(path)
         print(f"{'model.keras':13}  {path.stat().st_size / 1e6:4.0f}")
         for name in args.formats.split(","):
             start = time.perf_counter()

@@ -11,12 +11,10 @@ from branches.registry import BRANCHES, BranchSpec, branch_names, check_stages, 
 if TYPE_CHECKING:
     from branches.builder import build_branch, freeze, thaw
     from branches.checks import check_branch
-    from branches.preprocessing import ImageNetPreprocessing
 
 __all__ = [
     "BRANCHES",
     "BranchSpec",
-    "ImageNetPreprocessing",
     "branch_names",
     "build_branch",
     "check_branch",
@@ -31,7 +29,6 @@ _LAZY = {
     "freeze": "branches.builder",
     "thaw": "branches.builder",
     "check_branch": "branches.checks",
-    "ImageNetPreprocessing": "branches.preprocessing",
 }
 
 

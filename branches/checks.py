@@ -8,7 +8,6 @@ import numpy as np
 
 from branches.builder import backbone_of, batch_norms, build_branch, freeze, thaw
 from branches.checksums import weights_checksum
-from branches.preprocessing import ImageNetPreprocessing
 from branches.registry import BRANCHES, BranchSpec
 from configs.errors import ConfigError
 
@@ -31,9 +30,6 @@ def check_branch(name: str) -> None:
     assert features.shape[1:] == branch.output_shape[1:], f"{name}: the output shape is not known"
     assert np.isfinite(features).all(), f"{name}: the feature map holds NaN or infinity"
     assert not np.allclose(features[0], features[1]), f"{name}: two images look the same to it"
-    assert any(isinstance(layer, ImageNetPreprocessing) for layer in branch.layers), (
-        f"{name}: pixels are not scaled inside the branch"
-    )
 
     again = build_branch(name, input_shape=(side, side, 3), weights="random")
     assert weights_checksum(again) == weights_checksum(branch), f"{name}: not decided by its seed"

@@ -1,10 +1,7 @@
-"""Pixel scaling as a layer, so that it travels inside the branch and is saved with it."""
-
-from typing import Any
+"""Pixel scaling of standard Keras layers, so that it is part of the branch and saved with it."""
 
 import keras
-import numpy as np
-from keras import KerasTensor, ops
+from keras import KerasTensor, layers, ops
 
 from branches.registry import Scaling
 
@@ -15,42 +12,37 @@ _CAFFE_MEAN = (103.939, 116.779, 123.68)
 _TORCH_MEAN = (0.485, 0.456, 0.406)
 _TORCH_STD = (0.229, 0.224, 0.225)
 
+_RESCALING: dict[Scaling, tuple[float | list[float], float | list[float]]] = {
+    "caffe": (1.0, [-mean for mean in _CAFFE_MEAN]),
+    "torch": (
+        [1 / (255 * std) for std in _TORCH_STD],
+        [-mean / std for mean, std in zip(_TORCH_MEAN, _TORCH_STD, strict=True)],
+    ),
+    "tf": (1 / 127.5, -1.0),
+    "none": (1.0, 0.0),
+}
 
-@keras.saving.register_keras_serializable(package="branches")
-class ImageNetPreprocessing(keras.layers.Layer):
+
+def scale_pixels(images: KerasTensor, scaling: Scaling) -> KerasTensor:
     """Scales RGB pixels of 0..255 as a backbone's ImageNet weights expect them.
 
-    Shape `(batch, h, w, 3)` in and out. Computes in float32 whatever the global
-    policy is, since 8 bits of mantissa cannot hold 256 grey levels.
+    Computes in float32 whatever the global policy is, since 8 bits of mantissa
+    cannot hold 256 grey levels.
 
     Args:
+        images: Shape `(batch, h, w, 3)`.
         scaling: "caffe", "torch", "tf" or "none", as in `BranchSpec`.
+
+    Returns:
+        Scaled images of the same shape; BGR for "caffe", else RGB.
     """
-
-    def __init__(self, scaling: Scaling, **kwargs: Any) -> None:
-        super().__init__(**{"dtype": "float32", **kwargs})
-        self.scaling = scaling
-
-    def call(self, images: KerasTensor) -> KerasTensor:
-        if self.scaling == "caffe":
-            return ops.flip(images, axis=-1) - np.array(_CAFFE_MEAN, np.float32)
-        if self.scaling == "torch":
-            return (images / 255.0 - np.array(_TORCH_MEAN, np.float32)) / np.array(
-                _TORCH_STD, np.float32
-            )
-        if self.scaling == "tf":
-            return images / 127.5 - 1.0
-        return images
-
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return input_shape
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "scaling": self.scaling}
+    if scaling == "caffe":
+        images = ops.flip(images, axis=-1)
+    scale, offset = _RESCALING[scaling]
+    return layers.Rescaling(scale, offset, dtype="float32", name="scaling")(images)
 
 
 def with_scaling(backbone: keras.Model, scaling: Scaling, *, name: str) -> keras.Model:
     """Puts pixel scaling in front of a backbone and makes both one model."""
     image = keras.Input(backbone.input_shape[1:], name="image")
-    scaled = ImageNetPreprocessing(scaling, name="scaling")(image)
-    return keras.Model(image, backbone(scaled), name=name)
+    return keras.Model(image, backbone(scale_pixels(image, scaling)), name=name)

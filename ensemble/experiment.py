@@ -45,6 +45,7 @@ from ensemble.records import (
     describe_experiment,
     record_data,
     record_weights,
+    save_model,
     split_rows,
 )
 from ensemble.run import Run
@@ -192,9 +193,8 @@ def _fit(
         record = _read_record(run, images)
 
     keras.utils.set_random_seed(config.seed)
-    ensemble = compose(
-        extractor, make_classifier(config.model, feature_shapes(extractor), dataset.classes)
-    )
+    classifier = make_classifier(config.model, feature_shapes(extractor), dataset.classes)
+    ensemble = compose(extractor, classifier, dataset.classes)
     with notice_loss(distribution):
         trained = train_phases(
             ensemble,
@@ -214,7 +214,7 @@ def _fit(
         validation.labels, trained.probabilities, fit=config.training.calibrate
     )
     ensemble = ensemble.with_temperature(temperature)
-    run.save("model.keras", ensemble.model.save)
+    save_model(run, ensemble, record, data=dataset.name)
     run.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
     curves = plot_curves(
         history.epochs,

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from keras import KerasTensor, Model, layers
 
-from ensemble.layers import AreaPooling
+from ensemble.layers import average_areas
 from ensemble.training.batches import read_maps
 
 Fusion = Literal["pooled", "grid", "flat"]
@@ -106,7 +106,7 @@ def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
     height = min(m.shape[1] for m in maps.values())
     width = min(m.shape[2] for m in maps.values())
     return [
-        m if m.shape[1:3] == (height, width) else AreaPooling(height, width)(m)
+        m if m.shape[1:3] == (height, width) else average_areas(m, height, width)
         for m in maps.values()
     ]
 

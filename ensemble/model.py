@@ -1,5 +1,6 @@
 """The ensemble: a classifier after an extractor, sharing their weights with the whole."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ from branches.builder import build_branch, freeze
 from branches.registry import ImageShape
 from configs.schema import Branch
 from ensemble.fusion import Fusion, join_maps, reduce_map, scale_maps
-from ensemble.layers import ClassProbabilities
-from ensemble.model_file import load_network, refuse
+from ensemble.layers import class_probabilities
+from ensemble.model_file import ModelRecord, load_network, refuse, save_network
 from heads.builder import build_head
 
 FeatureShape = tuple[int, int, int]
@@ -28,21 +29,15 @@ class MultiBranchModel:
             `{branch label: map (batch, h, w, c)}`. Frozen.
         classifier: Those maps to class probabilities `(batch, num_classes)`.
         model: The classifier after the extractor: image to probabilities.
+        classes: Class names, in the order of the probabilities.
+        temperature: Divisor of the logits before the softmax; 1 where nothing was calibrated.
     """
 
     extractor: keras.Model
     classifier: keras.Model
     model: keras.Model
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the probabilities."""
-        return self.classifier.get_layer("probabilities").classes
-
-    @property
-    def temperature(self) -> float:
-        """What the logits are divided by before the softmax; 1 where nothing was calibrated."""
-        return self.classifier.get_layer("probabilities").temperature
+    classes: tuple[str, ...]
+    temperature: float = 1.0
 
     @property
     def image_size(self) -> int:
@@ -68,10 +63,36 @@ class MultiBranchModel:
         Raises:
             ValueError: If it is not a number above 0.
         """
-        last = self.classifier.get_layer("probabilities")
-        probabilities = ClassProbabilities(self.classes, temperature, name=last.name)(last.input)
-        classifier = keras.Model(self.classifier.input, probabilities, name=self.classifier.name)
-        return compose(self.extractor, classifier)
+        probabilities = class_probabilities(logits_of(self.classifier), temperature)
+        classifier = keras.Model(self.classifier.input, probabilities, name="classifier")
+        return compose(self.extractor, classifier, self.classes, temperature)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        protocol: Mapping[str, Any] | None = None,
+        source: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Saves the ensemble as a `.keras` file that also loads without this package.
+
+        Class names, temperature, image size and branches are stored in it as `ensemble.json`.
+
+        Args:
+            path: File name, ending in `.keras`.
+            protocol: How images and labels were prepared, as JSON values.
+            source: Where the model comes from, as JSON values.
+        """
+        record = ModelRecord(
+            classes=self.classes,
+            temperature=self.temperature,
+            image_size=self.image_size,
+            branches=feature_shapes(self.extractor),
+            protocol=dict(protocol or {}),
+            source=dict(source or {}),
+        )
+        uncompiled = self.with_temperature(self.temperature).model
+        save_network(path, uncompiled, record)
 
     @classmethod
     def load(cls, path: str | Path) -> "MultiBranchModel":
@@ -80,17 +101,22 @@ class MultiBranchModel:
         Raises:
             RunError: If the file is missing, damaged or no ensemble.
         """
-        model = load_network(path)
+        model, record = load_network(path)
         try:
-            ensemble = cls(model.get_layer("extractor"), model.get_layer("classifier"), model)
-            size, shape = ensemble.image_size, model.input_shape
-            sound = shape == (None, size, size, 3)
-            sound = sound and model.output_shape == (None, len(ensemble.classes))
+            extractor, classifier = model.get_layer("extractor"), model.get_layer("classifier")
+            shapes, scale = feature_shapes(extractor), classifier.get_layer("temperature").scale
+            size = record.image_size
+            sound = (
+                model.input_shape == (None, size, size, 3)
+                and model.output_shape == (None, len(record.classes))
+                and shapes == record.branches
+                and math.isclose(scale * record.temperature, 1)
+            )
         except (AttributeError, TypeError, ValueError) as error:
             raise refuse(path, "it is another kind of model") from error
         if not sound:
-            raise refuse(path, "its image or its class names do not fit")
-        return ensemble
+            raise refuse(path, "its image, branches, class names or temperature do not fit")
+        return cls(extractor, classifier, model, record.classes, record.temperature)
 
 
 def build_model(
@@ -143,7 +169,7 @@ def build_model(
         head=head,
         head_options=head_options,
     )
-    return compose(extractor, classifier)
+    return compose(extractor, classifier, classes)
 
 
 def build_extractor(
@@ -208,15 +234,31 @@ def build_classifier(
     scaled = scale_maps(maps) if standardize else maps
     features = build_head(head, join_maps(scaled, fusion), **(head_options or {}))
     logits = keras.layers.Dense(len(classes), name="logits")(features)
-    probabilities = ClassProbabilities(classes, name="probabilities")(logits)
-    return keras.Model(maps, probabilities, name="classifier")
+    return keras.Model(maps, class_probabilities(logits), name="classifier")
 
 
-def compose(extractor: keras.Model, classifier: keras.Model) -> MultiBranchModel:
-    """Puts a classifier after an extractor; the composed model shares their weights."""
+def compose(
+    extractor: keras.Model,
+    classifier: keras.Model,
+    classes: Sequence[str],
+    temperature: float = 1.0,
+) -> MultiBranchModel:
+    """Puts a classifier after an extractor; the composed model shares their weights.
+
+    Args:
+        extractor: From `build_extractor`.
+        classifier: From `build_classifier`.
+        classes: Class names, in the order of the probabilities.
+        temperature: Divisor of the logits inside the classifier.
+    """
     image = keras.Input(extractor.input_shape[1:], name="image")
     model = keras.Model(image, classifier(extractor(image)), name="ensemble")
-    return MultiBranchModel(extractor, classifier, model)
+    return MultiBranchModel(extractor, classifier, model, tuple(classes), temperature)
+
+
+def logits_of(classifier: keras.Model) -> keras.KerasTensor:
+    """Returns the logits of a classifier, before the temperature divides them."""
+    return classifier.get_layer("temperature").input
 
 
 def feature_shapes(extractor: keras.Model) -> dict[str, FeatureShape]:

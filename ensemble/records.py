@@ -1,7 +1,8 @@
 """What a run records of its inputs: weights, images, splits, so that it can be repeated."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -15,7 +16,9 @@ from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.images.pipeline import Inspection
 from ensemble.model import MultiBranchModel
 from ensemble.preparation import Images
+from ensemble.run import Run
 
+_PROTOCOL = {"classes", "faces", "merge", "protocol"}  # settings that decide images and labels
 SPLIT_COLUMNS = ("path", "label", "split", "group", "weight")
 
 
@@ -33,6 +36,26 @@ def split_rows(dataset: Dataset, images: Images) -> Iterator[tuple[str, str, str
             split.names, split.labels, split.groups, split.weights, strict=True
         ):
             yield name, dataset.classes[label], part, group or "", float(weight)
+
+
+def save_model(
+    run: Run, ensemble: MultiBranchModel, environment: Mapping[str, Any], **source: Any
+) -> None:
+    """Saves a run's model, with the protocol and the source of its training inside.
+
+    Args:
+        run: The run.
+        ensemble: Its trained model.
+        environment: Content of `environment.json`.
+        source: Further facts about where the model comes from, as JSON values.
+    """
+    kept = ("seed", "git_commit", "backend", "packages")
+    save = partial(
+        ensemble.save,
+        protocol=run.config.data.model_dump(mode="json", include=_PROTOCOL),
+        source={"run": run.name, **source, **{name: environment.get(name) for name in kept}},
+    )
+    run.save("model.keras", save)
 
 
 def record_weights(model: ModelConfig, extractor: keras.Model) -> dict[str, dict[str, str]]:

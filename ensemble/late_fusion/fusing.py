@@ -23,9 +23,10 @@ from ensemble.evaluation.intervals import Comparison, compare
 from ensemble.evaluation.report import Report
 from ensemble.images.pipeline import inspect
 from ensemble.late_fusion.rules import Mean, Method, Rule, answer_out_of_fold, fit_rule
-from ensemble.layers import ClassProbabilities, MeanLogits
+from ensemble.layers import class_probabilities, mean_logits
 from ensemble.model import MultiBranchModel, compose
 from ensemble.preparation import read_dataset
+from ensemble.records import save_model
 from ensemble.run import Run
 
 _HEADER = f"# Settings of the first of the runs that are fused; {FUSION_FILE} names all of them.\n"
@@ -97,9 +98,11 @@ def fuse_runs(
     run = Run.create(config, f"{dataset.name}-{method}-of-{len(runs)}")
     run.write("config.yaml", _HEADER + (run.folder / "config.yaml").read_text("utf-8"))
     run.write_json(FUSION_FILE, _record(run, runs, method, rule, ensemble))
-    run.write_json("environment.json", {**describe_environment(), "seed": config.seed})
+    environment = {**describe_environment(), "seed": config.seed}
+    run.write_json("environment.json", environment)
     run.save("split.csv", lambda path: shutil.copyfile(first.folder / "split.csv", path))
-    run.save("model.keras", ensemble.model.save)
+    members = [member.name for member in runs]
+    save_model(run, ensemble, environment, data=dataset.name, method=method, members=members)
     report = judge(
         f"{run.name} on {dataset.name}, validation",
         dataset.classes,
@@ -154,16 +157,17 @@ def fuse_models(members: Sequence[MultiBranchModel], rule: Rule) -> MultiBranchM
     inputs = {label: keras.Input(m.shape[1:], name=label) for label, m in extractor.output.items()}
     answers = []
     for number, (member, labels) in enumerate(zip(members, readers, strict=True), start=1):
-        member.classifier.name = f"member_{number}"
-        answers.append(member.classifier({own: inputs[label] for own, label in labels.items()}))
+        own = member.classifier
+        classifier = keras.Model(own.input, own.output, name=f"member_{number}")
+        answers.append(classifier({name: inputs[label] for name, label in labels.items()}))
     logits = _apply(rule, answers)
-    probabilities = ClassProbabilities(members[0].classes, name="probabilities")(logits)
-    return compose(extractor, keras.Model(inputs, probabilities, name="classifier"))
+    classifier = keras.Model(inputs, class_probabilities(logits), name="classifier")
+    return compose(extractor, classifier, members[0].classes)
 
 
 def _apply(rule: Rule, answers: list[Any]) -> Any:
     if isinstance(rule, Mean):
-        return MeanLogits(rule.weights.tolist(), name="mean")(answers)
+        return mean_logits(answers, rule.weights.tolist())
     dense = keras.layers.Dense(len(rule.bias), dtype="float32", name="stacking")
     logits = dense(keras.layers.Concatenate(name="answers")(answers))
     dense.set_weights([rule.kernel, rule.bias])

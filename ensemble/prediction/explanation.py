@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from ensemble.model import MultiBranchModel
+from ensemble.model import MultiBranchModel, logits_of
 
 GRID = 8  # parts in a row and in a column
 
@@ -56,9 +56,7 @@ class Explainer:
         self._grid = grid
         classifier = ensemble.classifier
         # Not the probabilities: where the model is sure they no longer move.
-        self._logits = keras.Model(
-            classifier.input, classifier.get_layer("probabilities").input, name="explained"
-        )
+        self._logits = keras.Model(classifier.input, logits_of(classifier), name="explained")
 
     def explain(self, image: np.ndarray, label: str | None = None) -> Explanation:
         """Explains the answer to an image.

@@ -4,10 +4,8 @@ from typing import Literal
 
 import keras
 
-from branches.preprocessing import ImageNetPreprocessing
 from configs.errors import ConfigError
 from ensemble.fusion import refresh_scales
-from ensemble.layers import ClassProbabilities
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -16,8 +14,7 @@ _EXACT_LAYERS = (
     keras.layers.InputLayer,
     keras.layers.Rescaling,
     keras.layers.Normalization,
-    ImageNetPreprocessing,
-    ClassProbabilities,
+    keras.layers.Softmax,
 )
 
 
@@ -38,7 +35,9 @@ def in_precision(model: keras.Model, precision: Precision) -> keras.Model:
     """
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
 
-    def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def clone(layer: keras.Operation) -> keras.Operation:
+        if not isinstance(layer, keras.layers.Layer):
+            return layer  # an operation holds nothing
         config = layer.get_config()
         exact = isinstance(layer, _EXACT_LAYERS)
         return type(layer).from_config(config if exact else {**config, "dtype": policy})

@@ -17,7 +17,6 @@ from keras import KerasTensor, ops
 
 from ensemble.devices.devices import has_gpu
 from ensemble.devices.distribution import ALONE, Distribution
-from ensemble.layers import AreaPooling
 from ensemble.training.batches import Block, Inputs
 from ensemble.training.host_call import call_host
 from ensemble.training.loops import Loop, build_state, training_loop
@@ -30,7 +29,6 @@ _INERT = (  # layers that do the same in training, and learn nothing
     keras.layers.Flatten,
     keras.layers.Normalization,
     keras.layers.Reshape,
-    AreaPooling,
 )
 
 

@@ -11,7 +11,7 @@ from branches.builder import build_branch
 from configs.errors import RunError
 from ensemble.evaluation.calibration import apply_temperature
 from ensemble.fusion import adapt_scales, align_maps
-from ensemble.layers import AreaPooling, ClassProbabilities, overlaps
+from ensemble.layers import average_areas, overlaps
 from ensemble.model import MultiBranchModel, build_classifier, build_model, feature_shapes
 
 pytestmark = pytest.mark.backend
@@ -49,7 +49,7 @@ def test_saving_keeps_the_law_and_the_names(tiny, images, tmp_path):
     )
     features = ensemble.extractor.predict(images, verbose=0)
     adapt_scales(ensemble.classifier, one_view(features))
-    ensemble.model.save(tmp_path / "model.keras")
+    ensemble.save(tmp_path / "model.keras")
 
     loaded = MultiBranchModel.load(tmp_path / "model.keras")
 
@@ -67,7 +67,7 @@ def test_a_temperature_divides_the_logits_and_is_saved_with_the_model(tiny, imag
     plain = ensemble.model.predict(images, verbose=0)
 
     warm = ensemble.with_temperature(2.5)
-    warm.model.save(tmp_path / "model.keras")
+    warm.save(tmp_path / "model.keras")
     loaded = MultiBranchModel.load(tmp_path / "model.keras")
 
     expected = apply_temperature(plain, 2.5)
@@ -83,13 +83,6 @@ def test_a_temperature_divides_the_logits_and_is_saved_with_the_model(tiny, imag
     assert (ensemble.temperature, loaded.temperature) == (1, 2.5)
     warm.classifier.set_weights([weight * 2 for weight in warm.classifier.get_weights()])
     assert np.abs(ensemble.model.predict(images, verbose=0) - plain).max() > 1e-3
-
-
-def test_a_layer_saved_before_there_were_temperatures_has_none():
-    config = ClassProbabilities("ab").get_config()
-    del config["temperature"]
-
-    assert ClassProbabilities.from_config(config).temperature == 1
 
 
 def test_training_the_classifier_moves_the_model_and_leaves_the_extractor(tiny, images):
@@ -160,7 +153,7 @@ def test_standardized_features_have_mean_0_and_deviation_1(tiny, images):
 def test_area_pooling_keeps_the_mean(cells, new):
     maps = np.random.default_rng(0).normal(size=(2, cells, cells, 3)).astype("float32")
 
-    small = keras.ops.convert_to_numpy(AreaPooling(new, new)(maps))
+    small = keras.ops.convert_to_numpy(average_areas(maps, new, new))
 
     assert small.shape == (2, new, new, 3)
     np.testing.assert_allclose(small.mean(axis=(1, 2)), maps.mean(axis=(1, 2)), atol=1e-5)
@@ -170,7 +163,7 @@ def test_area_pooling_halves_as_average_pooling_does():
     maps = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
 
     np.testing.assert_allclose(
-        AreaPooling(3, 3)(maps), keras.layers.AveragePooling2D(2)(maps), atol=1e-6
+        average_areas(maps, 3, 3), keras.layers.AveragePooling2D(2)(maps), atol=1e-6
     )
 
 
@@ -239,7 +232,7 @@ def test_every_subset_builds_trains_saves_and_loads_in_a_fresh_process(tmp_path,
         expected[name] = keras.ops.convert_to_numpy(ensemble.model(images))
         # As logarithms: random branches make answers so sure that probabilities hardly move.
         assert not np.allclose(*(np.log(p + 1e-37) for p in (expected[name], before)), atol=1e-7)
-        ensemble.model.save(tmp_path / f"{name}.keras")
+        ensemble.save(tmp_path / f"{name}.keras")
 
     subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], check=True, cwd=Path.cwd())
 

@@ -1,19 +1,25 @@
-"""What a hostile or damaged model file comes to: one sentence, and nothing is run."""
+"""Model files: hostile and damaged ones are refused in one sentence, earlier ones load."""
 
 import json
 import pickle
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 
 from configs.errors import RunError
+from ensemble import legacy_layers as legacy
+from ensemble.late_fusion.fusing import fuse_models
+from ensemble.late_fusion.rules import Mean
 from ensemble.model import MultiBranchModel, build_model
+
+CLASSES = ("b", "a")
 
 
 class Bomb:
@@ -29,7 +35,7 @@ class Bomb:
 @pytest.fixture
 def model(tiny: str, tmp_path: Path) -> Path:
     path = tmp_path / "model.keras"
-    build_model([tiny], classes="ab", image_size=16, weights="random").model.save(path)
+    build_model([tiny], classes="ab", image_size=16, weights="random").save(path)
     return path
 
 
@@ -46,15 +52,19 @@ def rewrite(model: Path, change: Callable[[dict[str, Any]], object], **options: 
     return model
 
 
-def find(node: Any, class_name: str) -> dict[str, Any]:
-    """Returns the first object of a class in a configuration."""
+def objects(node: Any) -> Iterator[dict[str, Any]]:
+    """Yields all objects of a configuration."""
     if isinstance(node, dict):
-        if node.get("class_name") == class_name:
-            return node
+        yield node
         node = list(node.values())
     if isinstance(node, list):
-        return next((found for child in node if (found := find(child, class_name))), {})
-    return {}
+        for child in node:
+            yield from objects(child)
+
+
+def find(node: Any, class_name: str) -> dict[str, Any]:
+    """Returns the first object of a class in a configuration."""
+    return next(entry for entry in objects(node) if entry.get("class_name") == class_name)
 
 
 def assert_refused(path: Path, *told: str) -> None:
@@ -179,21 +189,6 @@ def test_another_model_is_no_ensemble(tmp_path):
     assert_refused(tmp_path / "model.keras", "it is another kind of model")
 
 
-def test_class_names_that_do_not_fit_the_answers_are_refused(model):
-    def rename(config: dict[str, Any]) -> None:
-        find(config, "ClassProbabilities")["config"]["classes"] = ["a", "b", "c"]
-
-    assert_refused(rewrite(model, rename), "class names do not fit")
-
-
-@pytest.mark.parametrize("temperature", [0, -1, float("nan"), "hot"])
-def test_a_temperature_that_is_none_is_refused(model, temperature):
-    def change(config: dict[str, Any]) -> None:
-        find(config, "ClassProbabilities")["config"]["temperature"] = temperature
-
-    assert_refused(rewrite(model, change))
-
-
 LOAD = "import sys; from ensemble import MultiBranchModel as M; print(M.load(sys.argv[1]).classes)"
 
 
@@ -202,7 +197,7 @@ def test_a_model_that_was_compiled_loads_in_a_process_that_never_trained(tiny, t
 
     ensemble = build_model([tiny], classes="ab", image_size=16, weights="random")
     ensemble.classifier.compile(FusedAdam(), "categorical_crossentropy")
-    ensemble.model.save(tmp_path / "model.keras")
+    ensemble.save(tmp_path / "model.keras")
 
     done = subprocess.run(
         [sys.executable, "-c", LOAD, str(tmp_path / "model.keras")],
@@ -213,3 +208,170 @@ def test_a_model_that_was_compiled_loads_in_a_process_that_never_trained(tiny, t
     )
 
     assert done.stdout.strip() == "('a', 'b')", done.stderr[-500:]
+
+
+@pytest.fixture
+def earlier(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Builds models of the layers that earlier versions used."""
+    replacements = {
+        "branches.preprocessing.scale_pixels": lambda images, scaling: legacy.ImageNetPreprocessing(
+            scaling, name="scaling", dtype="float32"
+        )(images),
+        "ensemble.fusion.average_areas": lambda maps, height, width: legacy.AreaPooling(
+            height, width
+        )(maps),
+        "ensemble.model.class_probabilities": probabilities,
+        "ensemble.late_fusion.fusing.class_probabilities": probabilities,
+        "ensemble.late_fusion.fusing.mean_logits": lambda answers, weights: legacy.MeanLogits(
+            weights, name="mean", dtype="float32"
+        )(answers),
+    }
+    for name, replacement in replacements.items():
+        monkeypatch.setattr(name, replacement)
+    return monkeypatch
+
+
+def probabilities(logits: keras.KerasTensor, temperature: float = 1.0) -> keras.KerasTensor:
+    layer = legacy.ClassProbabilities(CLASSES, temperature, name="probabilities", dtype="float32")
+    return layer(logits)
+
+
+def build_earlier(tiny: str) -> MultiBranchModel:
+    options: dict[str, Any] = {"classes": CLASSES, "weights": "random", "image_size": 16}
+    first = build_model([tiny, f"{tiny}:b"], fusion="grid", **options)
+    return fuse_models([first, build_model([tiny], **options)], Mean(np.array([0.25, 0.75])))
+
+
+def save_earlier(model: keras.Model, path: Path, drop: str = "") -> Path:
+    """Saves a model as earlier versions did; `drop` is a setting that they did not know yet."""
+    names = {name.partition(">")[2]: name for name in legacy.LEGACY_CLASSES}
+
+    def change(config: dict[str, Any]) -> None:
+        for entry in objects(config):
+            if entry.get("class_name") in names:
+                entry["registered_name"] = names[entry["class_name"]]
+                entry["module"] = "ensemble.layers"
+                entry["config"].pop(drop, None)
+
+    model.save(path)
+    return rewrite(path, change)
+
+
+def test_an_earlier_file_loads_and_is_saved_again_in_standard_layers(tiny, earlier, tmp_path):
+    model = build_earlier(tiny).model
+    images = np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3)).astype("float32")
+    expected = model.predict(images, verbose=0)
+    save_earlier(model, tmp_path / "earlier.keras")
+    earlier.undo()
+
+    loaded = MultiBranchModel.load(tmp_path / "earlier.keras")
+    loaded.save(tmp_path / "again.keras")
+    again = keras.saving.load_model(tmp_path / "again.keras", safe_mode=True)
+
+    assert loaded.classes == CLASSES
+    assert loaded.temperature == 1
+    np.testing.assert_allclose(loaded.model.predict(images, verbose=0), expected, atol=1e-6)
+    np.testing.assert_allclose(again.predict(images, verbose=0), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("drop", "temperature"), [("", 2.5), ("temperature", 1.0)])
+def test_the_temperature_of_an_earlier_file_is_kept(tiny, earlier, tmp_path, drop, temperature):
+    ensemble = build_model([tiny], classes=CLASSES, image_size=16, weights="random")
+    last = ensemble.classifier.get_layer("probabilities")
+    warm = keras.Model(ensemble.classifier.input, probabilities(last.input, 2.5), name="classifier")
+    image = keras.Input((16, 16, 3))
+    model = keras.Model(image, warm(ensemble.extractor(image)))
+    save_earlier(model, tmp_path / "model.keras", drop)
+    earlier.undo()
+
+    assert MultiBranchModel.load(tmp_path / "model.keras").temperature == temperature
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), "hot"])
+def test_a_wrong_temperature_of_an_earlier_file_is_refused(tiny, earlier, tmp_path, temperature):
+    model = build_model([tiny], classes=CLASSES, image_size=16, weights="random").model
+    path = save_earlier(model, tmp_path / "model.keras")
+    earlier.undo()
+
+    def change(config: dict[str, Any]) -> None:
+        find(config, "ClassProbabilities")["config"]["temperature"] = temperature
+
+    assert_refused(rewrite(path, change))
+
+
+def test_a_model_without_class_names_is_refused(tiny, tmp_path):
+    path = tmp_path / "model.keras"
+    build_model([tiny], classes="ab", image_size=16, weights="random").model.save(path)
+
+    assert_refused(path, "it has no ensemble.json, which names its classes")
+
+
+def put_record(model: Path, content: bytes) -> Path:
+    """Writes the model file anew with another `ensemble.json`."""
+    with zipfile.ZipFile(model) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["ensemble.json"] = content
+    with zipfile.ZipFile(model, "w") as archive:
+        for name, member in members.items():
+            archive.writestr(name, member)
+    return model
+
+
+def change_record(model: Path, **values: Any) -> Path:
+    with zipfile.ZipFile(model) as archive:
+        record = json.loads(archive.read("ensemble.json"))
+    return put_record(model, json.dumps({**record, **values}).encode())
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"version": 2}, "`version`"),
+        ({"classes": []}, "`classes`"),
+        ({"classes": "ab"}, "`classes`"),
+        ({"classes": ["a", "a"]}, "class names must differ"),
+        ({"classes": ["a", 3]}, "`classes.1`"),
+        ({"temperature": 0}, "`temperature` must be greater than 0"),
+        ({"temperature": -1}, "`temperature` must be greater than 0"),
+        ({"temperature": float("nan")}, "`temperature`"),
+        ({"temperature": "hot"}, "`temperature`"),
+        ({"image_size": 0}, "`image_size`"),
+        ({"branches": ["tiny"]}, "`branches`"),
+        ({"protocol": "majority"}, "`protocol`"),
+        ({"source": "x" * 100_000}, "`source`"),
+    ],
+)
+def test_a_record_that_is_not_valid_is_refused(model, values, reason):
+    assert_refused(change_record(model, **values), "its ensemble.json is not valid", reason)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"classes": ["a", "b", "c"]},
+        {"image_size": 17},
+        {"temperature": 2.0},
+        {"branches": {"tiny": [1, 1, 99]}},
+    ],
+)
+def test_a_record_of_another_model_is_refused(model, values):
+    assert_refused(change_record(model, **values), "do not fit")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{", b"\xff", b"[" * 10**5 + b"]" * 10**5, b"null"]
+)
+def test_a_damaged_record_is_refused(model, content):
+    assert_refused(put_record(model, content))
+
+
+def test_a_record_nested_deeply_is_refused(model):
+    nested: dict[str, Any] = {}
+    for _ in range(30):
+        nested = {"x": nested}
+
+    assert_refused(change_record(model, source=nested), "its ensemble.json is nested")
+
+
+def test_a_record_of_megabytes_is_not_read(model):
+    assert_refused(change_record(model, source={"x": "x" * 2**21}), "its ensemble.json is larger")

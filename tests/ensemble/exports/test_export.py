@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -22,7 +23,7 @@ from ensemble.exports.conversion import convert
 from ensemble.exports.exporting import TOLERANCE, compare, export_model, fixture_images
 from ensemble.exports.runtimes import RUNTIMES, load_exported
 from ensemble.fusion import refresh_scales
-from ensemble.model import MultiBranchModel, build_model
+from ensemble.model import build_model
 from ensemble.predict import main as predict
 from ensemble.prediction.face_search import FaceSearch
 from ensemble.prediction.predictor import Predictor
@@ -75,7 +76,7 @@ def ensemble(tiny):
 def run(make_config, ensemble):
     """A finished run of that ensemble, with all that an export reads."""
     run = Run.create(make_config(), "tiny")
-    run.save("model.keras", ensemble.model.save)
+    run.save("model.keras", ensemble.save)
     return run
 
 
@@ -192,7 +193,12 @@ def test_a_saved_model_runs_in_tensorflow_too(ensemble, tmp_path):
 
 def test_a_model_in_mixed_precision_is_exported_in_float32(format, ensemble, tmp_path):
     mixed = in_precision(ensemble.model, "float16")
-    halves = MultiBranchModel(mixed.get_layer("extractor"), mixed.get_layer("classifier"), mixed)
+    halves = replace(
+        ensemble,
+        extractor=mixed.get_layer("extractor"),
+        classifier=mixed.get_layer("classifier"),
+        model=mixed,
+    )
 
     made = export_model(halves, format, tmp_path / "exported", verify=True)
 

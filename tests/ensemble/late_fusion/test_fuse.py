@@ -62,7 +62,7 @@ def make_models(tiny) -> Callable[[list[str]], list[MultiBranchModel]]:
 
 
 def reload(ensemble: MultiBranchModel, folder: Path) -> MultiBranchModel:
-    ensemble.model.save(folder / "model.keras")
+    ensemble.save(folder / "model.keras")
     return MultiBranchModel.load(folder / "model.keras")
 
 
