@@ -6,7 +6,7 @@ more than it is, sizes that fill the memory, and errors that nobody understands.
 
 The network consists of standard Keras layers, so `keras.saving.load_model` reads the
 file without this package. What Keras has no place for is one more member of the
-archive, `ensemble.json`; docs/model_file.md describes it.
+archive, `ensemble.json`; docs/howto/model_file.md describes it.
 """
 
 import json
