@@ -56,21 +56,26 @@ def _predict(argv: Sequence[str] | None) -> None:
     )
     pictures = PictureFolder(args.output) if args.output else None
     answers: list[Prediction] = []
+    detector = predictor.search.name
+
+    def save() -> dict[str, str]:
+        texts = {
+            "json": as_json(str(args.run), detector, predictor.classes, answers),
+            "csv": as_csv(detector, predictor.classes, answers),
+        }
+        for ending, text in texts.items():
+            if args.output:
+                Run(args.output).write(f"predictions.{ending}", text)
+        return texts
+
+    save()  # marks the folder as output: its pictures are never input, even after an interrupt
     with progress_bar("Predicting", len(photos)) as bar:
         for faces, found in predictor.predict_all(read_frames(photos, args.every)):
             answers += found
             if pictures:
                 pictures.add(faces, found, predictor if args.explain else None)
             bar.update()
-    detector = predictor.search.name
-    texts = {
-        "json": as_json(str(args.run), detector, predictor.classes, answers),
-        "csv": as_csv(detector, predictor.classes, answers),
-    }
-    if args.output:
-        folder = Run(args.output)
-        for ending, text in texts.items():
-            folder.write(f"predictions.{ending}", text)
+    texts = save()
     print(texts.get(args.format) or "\n".join(table(table_rows(answers))), end="")
     if args.format == "table":
         where = f"; {args.output}/ holds predictions and pictures" if args.output else ""

@@ -11,6 +11,8 @@ from PIL import Image
 
 from ensemble.experiment import fit
 from ensemble.predict import main
+from ensemble.prediction.photos import find_photos
+from ensemble.prediction.pictures import PictureFolder
 from ensemble.run import Run
 
 
@@ -83,6 +85,19 @@ def test_an_image_from_standard_input_is_answered_as_json(run, photos, monkeypat
     assert code == 0
     content = json.loads(capsys.readouterr().out)
     assert [(a["photo"], a["label"]) for a in content["predictions"]] == [("-", "blue")]
+
+
+def test_pictures_of_an_interrupted_call_are_not_predicted(run, photos, monkeypatch):
+    def interrupt(self, *arguments):
+        add(self, *arguments)
+        raise KeyboardInterrupt
+
+    add = PictureFolder.add
+    monkeypatch.setattr(PictureFolder, "add", interrupt)
+    main([str(run.folder), str(photos), "--faces", "none", "--output", str(photos / "answers")])
+
+    assert list((photos / "answers" / "pictures").iterdir())
+    assert len(find_photos([str(photos)])) == 3
 
 
 class Folder(io.BytesIO):
