@@ -113,20 +113,27 @@ def find_face_mistakes(faces: FaceConfig, *, automatic: bool = False) -> list[st
     return mistakes
 
 
-def check_face_flags(name: str, model: Path | None, threshold: float | None) -> None:
+def check_face_flags(
+    name: str, model: Path | None, threshold: float | None, *, largest: bool
+) -> None:
     """Checks how faces are to be found in prediction.
 
     Args:
         name: A detector, or "auto".
         model: Its file, if one is given.
         threshold: Least score of a face, if one is given.
+        largest: Whether only the largest face is taken.
 
     Raises:
         ConfigError: With every mistake in them.
     """
     mistakes = find_face_mistakes(FaceConfig(detector=name, model=model), automatic=True)
     if name == "none":
-        given = {"--face-model": model, "--face-threshold": threshold}
+        given = {
+            "--face-model": model,
+            "--face-threshold": threshold,
+            "--largest": largest or None,
+        }
         mistakes += [
             f"{flag} has no effect with --faces none. Name a face detector, or leave {flag} out."
             for flag, value in given.items()

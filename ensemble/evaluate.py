@@ -55,6 +55,12 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     data = read_section(DataConfig, {key: text for key, text in given.items() if text is not None})
     if data.source != "auto":
         SOURCES.get(data.source)
+    idle = [f"--{name}" for name in names if given[name] is not None and not data.root]
+    if idle:
+        raise ConfigError(
+            f"{' and '.join(idle)} without --data: the run's own images are read as it read them. "
+            "Add --data, or leave it out."
+        )
     if judging.map and (not data.root or data.merge):
         raise ConfigError(
             "--map says which labels of other data mean which classes of the run: it needs --data, "

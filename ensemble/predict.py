@@ -32,7 +32,7 @@ def _predict(argv: Sequence[str] | None) -> None:
         )
     run = open_model(args.run)
     load_plugins(run.config.plugins if run else [])
-    check_face_flags(args.faces, args.face_model, args.face_threshold)
+    check_face_flags(args.faces, args.face_model, args.face_threshold, largest=args.largest)
     photos = _read_words(args.photos)
     if args.output:
         _make_folder(args.output)

@@ -35,7 +35,7 @@ def _serve(argv: Sequence[str] | None) -> None:
             )
     run = open_model(args.run)
     load_plugins(run.config.plugins if run else [])
-    check_face_flags(args.faces, args.face_model, args.face_threshold)
+    check_face_flags(args.faces, args.face_model, args.face_threshold, largest=args.largest)
     # before the slow start, so that an address in use costs no wait
     listener = listen(args.host, args.port)
     if not is_export(args.run):

@@ -171,6 +171,8 @@ def test_all_mistakes_are_told_in_one_go(tmp_path):
         ("runs/nowhere --map happiness=happy", "--map says which labels of other data"),
         ("runs/nowhere --data faces --map happy", "'happy' stands without a new name"),
         ("runs/nowhere --protocol most", "must be 'majority'"),
+        ("runs/nowhere --protocol plurality", "--protocol without --data"),
+        ("runs/nowhere --source folder --merge a=b+c", "--source and --merge without --data"),
     ],
 )
 def test_a_mistake_in_evaluating_is_told(arguments, told):
@@ -266,6 +268,7 @@ def test_a_worker_without_its_chiefs_address_is_told(monkeypatch):
         (("MODEL", "LICENSE", "--output", "LICENSE"), "The folder LICENSE cannot be made"),
         (("MODEL", "-", "--every", "0"), "1 or more. Received: 0"),
         (("MODEL", "-", "--face-threshold", "-1"), "0 or more. Received: -1.0"),
+        (("MODEL", "-", "--faces", "none", "--largest"), "--largest has no effect"),
         (("MODEL", "-"), "Nothing came from standard input"),
     ],
 )

@@ -22,6 +22,8 @@ from ensemble.datasets.registry import (
 )
 from ensemble.datasets.splits import draw_validation
 
+_VALIDATION_FRACTION = 0.2
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -123,7 +125,7 @@ def load_dataset(
     source: str = "auto",
     classes: Sequence[str] = (),
     merge: Mapping[str, Sequence[str]] | None = None,
-    validation_fraction: float = 0.2,
+    validation_fraction: float = _VALIDATION_FRACTION,
     seed: int = 1,
 ) -> Dataset:
     """Finds images and labels, decides on the classes and splits them.
@@ -154,6 +156,11 @@ def load_dataset(
     if "validation" not in parts:
         parts = _draw(rows, parts, validation_fraction, seed)
         notes.append(f"{np.sum(parts == 'validation')} training images are drawn for validation")
+    elif validation_fraction != _VALIDATION_FRACTION:
+        notes.append(
+            f"the validation fraction of {validation_fraction} has no effect, as the data names "
+            "validation images"
+        )
     if count := np.sum(parts == "test"):
         notes.append(f"{count} test images are set aside; ensemble.evaluate --split test uses them")
     notes += _note_absent(rows, parts, names)

@@ -91,6 +91,15 @@ def test_the_draw_depends_on_the_seed_and_not_on_the_order_of_files():
     np.testing.assert_array_equal(first.train.labels, again.train.labels)
 
 
+def test_a_fraction_without_effect_is_noted():
+    records = [*draw("train", a=3, b=2), *draw("validation", a=1, b=1)]
+
+    assert "the validation fraction of 0.3 has no effect" in " ".join(
+        load(records, validation_fraction=0.3).notes
+    )
+    assert "no effect" not in " ".join(load(records).notes)
+
+
 def test_a_drawn_validation_shares_no_group_and_leaves_every_class_to_train_on():
     records = [
         Record(f"{person}/{label}{number}.png", label, group=f"person {person}")
