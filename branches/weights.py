@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from branches.registry import BranchSpec
 from configs.errors import WeightsError
+from configs.paths import expand_home
 
 if TYPE_CHECKING:
     import keras
@@ -59,7 +60,7 @@ def check_file(weights: str, branch: str) -> Path:
     Raises:
         WeightsError: If there is no such file or its name has another ending.
     """
-    path = Path(weights).expanduser()
+    path = expand_home(weights)
     if not path.is_file():
         raise WeightsError(
             f"Weights of branch {branch!r} are neither 'imagenet' nor 'random' nor a file. "

@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from configs.paths import expand_home
+
 MAX_NAME_BYTES = 200  # file systems take 255, from which names of temporary files are made too
 
 
@@ -68,21 +70,6 @@ def _as_groups(value: Any) -> Any:
         name: members.split("+") if isinstance(members, str) else members
         for name, members in mapping.items()
     }
-
-
-def expand_home(path: Path) -> Path:
-    """Replaces a leading `~` or `~user` with that user's home folder.
-
-    Raises:
-        ValueError: If the home folder is not known.
-    """
-    try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise ValueError(
-            f"the home folder of {str(path)!r} is not known; set HOME or write the path in full, "
-            f"as ./{path} if a folder bears that name"
-        ) from error
 
 
 def _check_name(name: str) -> str:

@@ -16,8 +16,9 @@ from branches.weights import check_file
 from configs.errors import ConfigError, UserError
 from configs.mistakes import describe
 from configs.options import options_model, read_options
+from configs.paths import expand_home
 from configs.registry import unknown
-from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig, expand_home
+from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig
 from ensemble.datasets.registry import SOURCES
 from ensemble.effects import find_settings_without_effect
 from ensemble.faces.crops import AUTO
@@ -149,7 +150,7 @@ def _load_plugin(plugin: str) -> None:
     if not plugin.endswith(".py"):
         importlib.import_module(plugin)
         return
-    path = expand_home(Path(plugin)).resolve()
+    path = expand_home(plugin).resolve()
     name = f"_plugin_{path.stem}_{sha256(bytes(path)).hexdigest()[:12]}"
     if name in sys.modules or _is_imported(path):
         return

@@ -18,8 +18,9 @@ from configs.errors import ConfigError
 from configs.files import load_yaml, yaml_problem
 from configs.leaves import section_of
 from configs.options import options_model
+from configs.paths import HomeError, expand_home
 from configs.registry import near_miss
-from configs.schema import Part, expand_home
+from configs.schema import Part
 from ensemble.datasets.registry import SOURCES
 from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS
@@ -241,8 +242,8 @@ def _default(info: FieldInfo) -> str:
 
 def _path(text: str) -> Path:
     try:
-        return expand_home(Path(text))
-    except ValueError as error:
+        return expand_home(text)
+    except HomeError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 

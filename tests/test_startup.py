@@ -480,7 +480,7 @@ def test_without_a_home_folder_the_cache_must_be_named(tmp_path):
     assert done.stderr.startswith(b"error: There is no home folder to keep features in. Set HOME")
     assert command(f"{alone} $PYTHON -m ensemble.cache list --cache {tmp_path}").returncode == 0
     done = command(f"{alone} $PYTHON -m ensemble.train --data '~/faces'")
-    assert b"the home folder of '~/faces' is not known" in done.stderr
+    assert b"The home folder of '~/faces' is not known" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "search", "extract"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from branches.checksums import file_checksum
 from configs.errors import WeightsError
+from configs.paths import expand_home
 from ensemble.user_cache import user_cache
 
 _TIMEOUT = 20  # seconds without a byte before a download is given up
@@ -41,7 +42,7 @@ def find_download(wanted: Download, given: Path | None = None) -> Path:
         WeightsError: If it cannot be had; the text says what else would work.
     """
     if given is not None:
-        path = given.expanduser()
+        path = expand_home(given)
         if not path.is_file():
             raise WeightsError(f"There is no file {given}. Name {wanted.name} with --face-model.")
         return path

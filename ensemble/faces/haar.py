@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import ConfigError, WeightsError
+from configs.paths import expand_home
 from ensemble.faces.opencv import load_opencv
 from ensemble.faces.registry import Box, DetectorSpec, Face, register_detector
 
@@ -76,7 +77,7 @@ def build_haar(model: Path | None, threshold: float | None) -> Haar:
             f"Face detector 'haar' needs the cascades of OpenCV 4, which OpenCV {cv2.__version__} "
             "has no more. Use --faces yunet, or `pip install 'opencv-python-headless<5'`."
         )
-    path = Path(cv2.data.haarcascades) / CASCADE if model is None else model.expanduser()
+    path = Path(cv2.data.haarcascades) / CASCADE if model is None else expand_home(model)
     return Haar(path, THRESHOLD if threshold is None else round(threshold))
 
 

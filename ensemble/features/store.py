@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import StoreError
+from configs.paths import expand_home
 from ensemble.features.shards import (
     PART,
     ShardError,
@@ -105,7 +106,7 @@ class FeatureStore:
         self.folder = (
             user_cache("features", "use --cache FOLDER or ENSEMBLE_CACHE")
             if folder is None
-            else folder.expanduser()
+            else expand_home(folder)
         )
 
     def make_folder(self) -> Path:

@@ -11,6 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from configs.errors import ConfigError, DataError
+from configs.paths import expand_home
 from ensemble.datasets.files import is_image, missing, open_files
 from ensemble.datasets.named_files import FilesBeside, find_named, normalise_path
 from ensemble.datasets.outputs import find_outputs
@@ -112,7 +113,7 @@ def load_video_reader() -> ModuleType:
 
 
 def _find(word: str) -> tuple[list[Photo], list[Problem]]:
-    path = Path(word).expanduser()
+    path = expand_home(word)
     if path.is_dir() or (path.suffix.lower() == ".zip" and path.is_file()):
         return _list_root(path)
     if is_table(path) and path.suffix.lower() != ".txt" and path.is_file():

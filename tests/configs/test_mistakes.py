@@ -36,7 +36,7 @@ def sentences(
         ),
         ({"data": {"augment": {"rotation": 200}}}, "`data.augment.rotation` must be less than"),
         ({"model": {"branches": []}}, "`model.branches` must have at least 1 item"),
-        ({"name": "a/b"}, "`name` must match pattern"),
+        ({"name": "a/b"}, "`name`: a folder's name may hold"),
         ({"model": 3}, "`model` must be a valid dictionary"),
         ({"model": {"branches": [{}]}}, "`model.branches.0.backbone` is wrong: Field required."),
     ],

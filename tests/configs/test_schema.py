@@ -320,4 +320,4 @@ def path_leaves(schema, prefix=""):
 def test_an_unknown_home_folder_is_a_mistake():
     (message,) = messages(DataConfig, {"root": "~no_such_user/faces"})
 
-    assert "the home folder of '~no_such_user/faces' is not known" in message
+    assert "The home folder of '~no_such_user/faces' is not known" in message
