@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from configs.errors import WeightsError
-from ensemble.faces import downloads
+from ensemble import user_cache
 from ensemble.faces.downloads import Download, find_download
 
 CONTENT = b"a model"
@@ -23,7 +23,7 @@ def origin(tmp_path):
 @pytest.fixture
 def cached(tmp_path, monkeypatch):
     """Where the download goes."""
-    monkeypatch.setattr(downloads, "user_cache_path", lambda *_, **__: tmp_path / "cache")
+    monkeypatch.setattr(user_cache, "user_cache_path", lambda *_, **__: tmp_path / "cache")
     return tmp_path / "cache" / "models" / "model.onnx"
 
 
