@@ -21,9 +21,10 @@ T = TypeVar("T", bound=Named)
 
 
 def near_miss(received: str, known: Collection[str]) -> str | None:
-    """Returns the known name that `received` probably means, if there is one."""
-    close = difflib.get_close_matches(received, known, n=1, cutoff=0.6)
-    return close[0] if close else None
+    """Returns the known name that `received` probably means in any case, if there is one."""
+    names = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(received.casefold(), names, n=1, cutoff=0.6)
+    return names[close[0]] if close else None
 
 
 def unknown(kind: str, received: str, known: Collection[str]) -> str:

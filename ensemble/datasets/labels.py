@@ -1,5 +1,6 @@
 """From labels as found in the data to the classes of a model."""
 
+import difflib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,9 @@ _SYNONYMS = (
     {"sadness", "sad"},
     {"surprise", "surprised"},
 )
+
+# A class may be another one misspelt if that has so many times its images.
+_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,8 @@ def map_classes(
     found if only one class of the data can be meant.
 
     Args:
-        found: The label of each image; the most frequent spelling names a class.
+        found: The label of each image. The commonest spelling names a class, in lower
+            case where spellings vary and one of them is in lower case.
         classes: The classes to keep, in this order and under these names. Empty
             keeps all, sorted without regard to case.
         merge: New class to its members, which are then no classes of their own.
@@ -73,9 +78,12 @@ def map_classes(
             if fewer than two classes are left.
     """
     spellings = _spellings(found)
-    names = {key: _display(counter) for key, counter in spellings.items()}
+    names = _name_classes(spellings)
     notes = _note_spellings(spellings)
     known, members = _merge(names, merge or {}, notes)
+    notes += _note_near_misses(
+        known, {key: spellings[key].total() for key in known & spellings.keys()}
+    )
     if classes:
         chosen = [_resolve(name, known, notes) for name in classes]
         _refuse_twice(chosen, known)
@@ -114,7 +122,7 @@ def share_classes(
             twice, or fewer than two classes are shared.
     """
     spellings = _spellings(found)
-    names = {key: _display(counter) for key, counter in spellings.items()}
+    names = _name_classes(spellings)
     own = {fold(name): name for name in classes}
     for name in mapping:
         if fold(name) not in own:
@@ -163,8 +171,16 @@ def _spellings(found: Iterable[str]) -> dict[str, Counter[str]]:
     return dict(sorted(spellings.items()))
 
 
-def _display(counter: Counter[str]) -> str:
-    return min(counter, key=lambda spelling: (-counter[spelling], spelling))
+def _name_classes(spellings: Mapping[str, Counter[str]]) -> dict[str, str]:
+    """Returns folded label to the commonest spelling, all in lower case where spellings vary."""
+    names = {
+        key: min(counter, key=lambda spelling: (-counter[spelling], spelling))
+        for key, counter in spellings.items()
+    }
+    varied = any(len(counter) > 1 for counter in spellings.values())
+    if varied and any(spelling.islower() for counter in spellings.values() for spelling in counter):
+        return {key: name.lower() for key, name in names.items()}
+    return names
 
 
 def _note_spellings(spellings: Mapping[str, Counter[str]]) -> list[str]:
@@ -181,6 +197,21 @@ def _note_synonyms(known: Mapping[str, str]) -> list[str]:
         for group in groups
         if len(group) > 1
     ]
+
+
+def _note_near_misses(known: Mapping[str, str], counts: Mapping[str, int]) -> list[str]:
+    """Returns a note for each class that may be a misspelt one with many more images."""
+    notes = []
+    for key, count in counts.items():
+        larger = [other for other in counts if counts[other] >= _FEW * count and other != key]
+        close = difflib.get_close_matches(key, larger, n=1, cutoff=0.75)
+        if close and key.isalpha():
+            name, other = known[key], known[close[0]]
+            notes.append(
+                f"'{name}' is a class of {count} images beside '{other}' of {counts[close[0]]}. "
+                f"If it is misspelt, join it with --merge {other}={name}"
+            )
+    return notes
 
 
 def _find(name: str, known: Iterable[str]) -> str | None:

@@ -25,12 +25,45 @@ def test_the_order_asked_for_is_kept_and_others_are_left_out():
     assert [classes.index(label) for label in EMOTIONS] == [1, None, None, 0]
 
 
-def test_spellings_are_one_class_named_by_the_most_frequent():
+def test_spellings_are_one_class_in_lower_case_if_that_occurs():
     classes = map_classes(["ANGER", "anger", " anger ", "Fear", "fear"])
 
-    assert classes.names == ("anger", "Fear")
+    assert classes.names == ("anger", "fear")
     assert classes.index("AnGeR") == 0
     assert classes.notes == ("4 spellings are read as 2 classes without regard to case",)
+
+
+@pytest.mark.parametrize(
+    ("found", "names"),
+    [
+        (["anger", "DISGUST", "DISGUST", "disgust"], ("anger", "disgust")),
+        (["anger", "Anger", "DISGUST"], ("anger", "disgust")),  # in the style of the others
+        (["ANGER", "Anger", "ANGER", "FEAR"], ("ANGER", "FEAR")),  # lower case does not occur
+        (["anger", "Fear", "DISGUST"], ("anger", "DISGUST", "Fear")),  # as the data has them
+    ],
+)
+def test_classes_of_several_spellings_take_one_style(found, names):
+    assert map_classes(found).names == names
+
+
+def test_a_small_class_close_to_a_large_one_is_reported():
+    classes = map_classes(["happy"] * 12 + ["Hapy "] * 3 + ["sad"] * 4 + ["s1"] * 9 + ["s2"])
+
+    assert classes.names == ("happy", "Hapy", "s1", "s2", "sad")
+    assert classes.notes == (
+        "'Hapy' is a class of 3 images beside 'happy' of 12. "
+        "If it is misspelt, join it with --merge happy=Hapy",
+    )
+
+
+@pytest.mark.parametrize("found", [["fear", "tear"], ["happy"] * 9 + ["sad"]])
+def test_classes_of_like_size_or_unlike_name_are_not_reported(found):
+    assert map_classes(found).notes == ()
+
+
+def test_a_misspelt_class_names_its_near_miss_in_any_case():
+    with pytest.raises(DataError, match="Did you mean 'NEUTRAL'"):
+        map_classes(["NEUTRAL", "HAPPY"], classes=["netural", "happy"])
 
 
 def test_a_class_is_called_as_the_user_wrote_it():
