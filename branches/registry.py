@@ -54,6 +54,7 @@ BRANCHES: Registry[BranchSpec] = Registry(
         "builder",
         "preprocessing",
         "weights",
+        "arithmetic",
         "checksums",
         "checks",
     },
