@@ -47,6 +47,8 @@ class PublishedReport:
     accuracy: float
 
 
+CLASSES = ("neutral", "happy", "sad")
+
 _BRANCHES = "vgg16", "densenet121"
 _RATE, _EPSILON = "training.learning_rate", "training.epsilon"
 _INITIALIZER = "model.head.kernel_initializer"

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from configs.errors import DataError
 from ensemble.comparison.candidates import Candidate
 from ensemble.comparison.costs import Cost
-from ensemble.comparison.published import REPORTS, TABLES, PublishedReport, PublishedTable
+from ensemble.comparison.published import CLASSES, REPORTS, TABLES, PublishedReport, PublishedTable
 from ensemble.comparison.verdicts import Gain, Spread, Standing
+from ensemble.datasets.labels import share_classes
 from ensemble.evaluation.intervals import METHOD, Comparison, Difference, Interval
 from ensemble.tuning.spaces import label
 
@@ -158,8 +160,8 @@ def report_table(standings: Sequence[Standing]) -> Table:
         rates = [_rates(each.precision, each.recall, each.f1) for each in scores]
         rows.append([name, *rates, f"{standing.metrics.accuracy:.3f}"])
     note = ""
-    for report in REPORTS if len(classes) == len(REPORTS[0].classes) else ():
-        if any(_fits(each.candidate, report.branch, report.settings) for each in standings):
+    for report in REPORTS:
+        if _matching(standings, report.branch, report.settings):
             rates = [_rates(*each) for each in report.classes]
             rows.append([_study_name(report), *rates, f"{report.accuracy:.3f}"])
             note = "The study calls its classes 001 to 003 and does not say which is which."
@@ -202,9 +204,26 @@ def _matching(
 
 def _fits(candidate: Candidate, branch: str, settings: Mapping[str, Any]) -> bool:
     return (
-        candidate.fusion is None
-        and candidate.branches == [branch]
+        candidate.branches == [branch]
+        and _is_comparable(candidate)
         and all(_equal(candidate.settings.get(path), value) for path, value in settings.items())
+    )
+
+
+def _is_comparable(candidate: Candidate) -> bool:
+    """Returns whether a run has the study's classes, photos and frozen, pretrained branches."""
+    config, classes = candidate.config, candidate.answers.classes
+    try:
+        shared = share_classes(classes, classes=CLASSES, mapping={}).names
+    except DataError:
+        return False
+    return (
+        len(classes) == len(shared) == len(CLASSES)
+        and candidate.fusion is None
+        and bool(config.data.root)
+        and config.data.source != "demo"
+        and not config.training.unfreeze
+        and all(config.model.weights_of(name) != "random" for name in candidate.branches)
     )
 
 

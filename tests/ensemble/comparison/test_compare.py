@@ -46,11 +46,13 @@ def write_answers(
     order: Sequence[int] | None = None,
     prefix: str = "",
     classes: Sequence[str] = CLASSES,
+    names: Sequence[str] = (),
 ) -> None:
     order = np.arange(IMAGES) if order is None else np.asarray(order)
     columns = [CLASSES.index(name) for name in classes]
     labels = np.argsort(columns)[LABELS[order]]
     probabilities = probabilities[order][:, columns]
+    classes = names or classes
     report = Report(
         subject="test",
         metrics=measure(labels, probabilities, classes),
@@ -271,22 +273,32 @@ def test_a_late_fusion_stands_beside_its_members(write_run):
     assert spread_over_seeds(standings) == []
 
 
-def test_the_studys_tables_and_reports_stand_beside_ours(write_run, capsys):
-    folders = [
-        write_run(
-            f"{branch}-{initializer}",
-            answers(range(count)),
-            [branch],
-            model={"branches": [branch], "head": {"kernel_initializer": initializer}},
-        )
-        for branch, initializer, count in (
-            ("vgg16", "he_normal", 240),
-            ("vgg16", "glorot_uniform", 225),
-            ("densenet121", "he_normal", 210),
-        )
-    ]
+@pytest.fixture
+def write_study_runs(write_run):
+    """Writes runs of the study's settings, of which `changes` may differ."""
 
-    assert main(compare(*folders)) == 0
+    def write(**changes: Any) -> list[Path]:
+        model = {"weights": "imagenet", **changes.pop("model", {})}
+        return [
+            write_run(
+                f"{branch}-{initializer}",
+                answers(range(count)),
+                [branch],
+                model={**model, "head": {"kernel_initializer": initializer}},
+                **{"data": {"root": ["faces"]}, **changes},
+            )
+            for branch, initializer, count in (
+                ("vgg16", "he_normal", 240),
+                ("vgg16", "glorot_uniform", 225),
+                ("densenet121", "he_normal", 210),
+            )
+        ]
+
+    return write
+
+
+def test_the_studys_tables_and_reports_stand_beside_ours(write_study_runs, capsys):
+    assert main(compare(*write_study_runs())) == 0
 
     output = capsys.readouterr().out
     lines = {line.split()[0]: line for line in output.split("The study's ")[1].splitlines() if line}
@@ -296,6 +308,30 @@ def test_the_studys_tables_and_reports_stand_beside_ours(write_run, capsys):
     assert "Table 2" not in output
     assert re.search(r"the study: vgg16, he_normal +0\.67 / 0\.81 / 0\.74", output)
     assert "the study: densenet121, glorot_uniform" not in output
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": {"root": []}},
+        {"data": {"root": ["faces"], "source": "demo"}},
+        {"model": {"weights": "random"}},
+        {"training": {"unfreeze": ["all"]}},
+        {"written": {"names": ["cats", "dogs", "birds"]}},
+        {"written": {"names": ["neutral", "happy", "angry"]}},
+    ],
+    ids=str,
+)
+def test_the_study_is_left_out_where_runs_are_not_comparable(write_study_runs, changes, capsys):
+    assert main(compare(*write_study_runs(**changes))) == 0
+
+    assert "the study" not in capsys.readouterr().out.lower()
+
+
+def test_other_names_of_the_studys_classes_are_comparable(write_study_runs, capsys):
+    assert main(compare(*write_study_runs(written={"names": ["Neutral", "joy", "Sadness"]}))) == 0
+
+    assert "The study's Table 1" in capsys.readouterr().out
 
 
 def test_the_options_of_a_head_count_whether_they_are_written_or_not(write_run):
