@@ -182,7 +182,7 @@ def _fit(
     _tell_flaws(run, images)
     refuse_unreadable(dataset, images)
     if progress is None:
-        run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset, images))
+        run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset.classes, images))
         run.write("samples.png", png(_plot_samples(dataset, images.train.readable, size)))
         record = _describe(config, extractor, images)
         run.write_json("environment.json", record)

@@ -42,6 +42,7 @@ class Images:
         num_classes: Number of classes.
         repeats: Images that stand in several splits, those dropped included.
         dropped: How many training images were left out for that.
+        test: What was set aside for evaluation; None where the data has no test split.
     """
 
     train: Inspection
@@ -50,6 +51,7 @@ class Images:
     num_classes: int
     repeats: Sequence[Repeat] = ()
     dropped: int = 0
+    test: Inspection | None = None
 
 
 def read_dataset(config: DataConfig, seed: int) -> Dataset:
@@ -141,16 +143,26 @@ def inspect_dataset(dataset: Dataset, config: DataConfig) -> Images:
     size = config.image_size
     train = inspect(dataset.train, size, label="Reading training images")
     validation = inspect(dataset.validation, size, label="Reading validation images")
-    problems = [*dataset.problems, *train.problems, *validation.problems]
     parts = {"train": train, "validation": validation}
     if dataset.test:
         parts["test"] = inspect(dataset.test, size, label="Reading test images")
+    problems = [*dataset.problems]
+    for inspection in parts.values():
+        problems += inspection.problems
     repeats = find_repeats(parts)
     if config.duplicates == "error":
         refuse_repeats(repeats)
     kept = keep_apart(train, repeats) if config.duplicates == "drop" else train
     dropped = len(train.readable) - len(kept.readable)
-    return Images(kept, validation, problems, len(dataset.classes), repeats, dropped)
+    return Images(
+        kept,
+        validation,
+        problems,
+        len(dataset.classes),
+        repeats,
+        dropped,
+        parts.get("test"),
+    )
 
 
 def refuse_unreadable(dataset: Dataset, images: Images) -> None:

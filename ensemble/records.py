@@ -19,23 +19,22 @@ from ensemble.preparation import Images
 from ensemble.run import Run
 
 _PROTOCOL = {"classes", "faces", "merge", "protocol"}  # settings that decide images and labels
-SPLIT_COLUMNS = ("path", "label", "split", "group", "weight")
+SPLIT_COLUMNS = ("path", "label", "split", "group", "weight", "sha256")
 
 
-def split_rows(dataset: Dataset, images: Images) -> Iterator[tuple[str, str, str, str, float]]:
+def split_rows(
+    classes: Sequence[str], images: Images
+) -> Iterator[tuple[str, str, str, str, float, str]]:
     """Yields the split as rows of a manifest, in `SPLIT_COLUMNS`, which `--labels` reads again."""
-    parts = {
-        "train": images.train.readable,
-        "validation": images.validation.readable,
-        "test": dataset.test,
-    }
-    for part, split in parts.items():
-        if split is None:
+    parts = {"train": images.train, "validation": images.validation, "test": images.test}
+    for part, inspection in parts.items():
+        if inspection is None:
             continue
-        for name, label, group, weight in zip(
-            split.names, split.labels, split.groups, split.weights, strict=True
+        split = inspection.readable
+        for name, label, group, weight, digest in zip(
+            split.names, split.labels, split.groups, split.weights, inspection.digests, strict=True
         ):
-            yield name, dataset.classes[label], part, group or "", float(weight)
+            yield name, classes[label], part, group or "", float(weight), digest.hex()
 
 
 def save_model(

@@ -56,7 +56,7 @@ class Run:
         run = cls(_make_folder(folder, unique=config.name is None))
         settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
         settings["features"].pop("directory", None)  # of this machine, and decides no result
-        run.write("config.yaml", write_config(settings))
+        run.write("config.yaml", write_config(absolute_paths(settings)))
         return run
 
     @staticmethod
@@ -236,6 +236,34 @@ class Run:
         finally:
             logger.removeHandler(handler)
             handler.close()
+
+
+def absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings with absolute paths of data, weights and plugins.
+
+    Args:
+        settings: Of an experiment, as plain values.
+    """
+    data, model = dict(settings["data"]), dict(settings["model"])
+    data["root"] = [str(Path(root).absolute()) for root in data["root"]]
+    if data.get("labels"):
+        data["labels"] = _absolute(data["labels"])
+    faces = data["faces"]
+    if faces.get("model"):
+        data["faces"] = {**faces, "model": _absolute(faces["model"])}
+    weights = model["weights"]
+    model["weights"] = (
+        {label: _absolute(source) for label, source in weights.items()}
+        if isinstance(weights, dict)
+        else _absolute(weights)
+    )
+    plugins = [_absolute(plugin) for plugin in settings["plugins"]]
+    return {**settings, "data": data, "model": model, "plugins": plugins}
+
+
+def _absolute(text: str) -> str:
+    """Returns the absolute path of a file; other texts, such as "imagenet", as they are."""
+    return str(Path(text).absolute()) if Path(text).is_file() else text
 
 
 def _make_folder(first: Path, *, unique: bool) -> Path:

@@ -14,7 +14,7 @@ from configs.leaves import leaf_paths
 from configs.options import options_model
 from configs.schema import ExperimentConfig
 from ensemble.comparison.recorded_answers import Answers, read_answers
-from ensemble.run import Run
+from ensemble.run import Run, absolute_paths
 from ensemble.tuning.study import DIRECTIONS, Study
 from heads.registry import HEADS
 
@@ -84,7 +84,7 @@ class Candidate:
 
 def settings_of(config: ExperimentConfig) -> dict[str, Any]:
     """Returns dotted path to value for every leaf that decides a result."""
-    nested = config.model_dump(mode="json")
+    nested = absolute_paths(config.model_dump(mode="json"))
     settings = {}
     for path in leaf_paths(ExperimentConfig):
         if path not in _DECIDES_NOTHING:

@@ -15,6 +15,7 @@ from ensemble.images.duplicates import near_duplicates
 from ensemble.images.pipeline import Inspection, map_ahead, read_image
 
 Kind = Literal["exact", "near", "mirrored"]
+KINDS: tuple[Kind, ...] = ("exact", "near", "mirrored")  # the closest first
 
 REPEAT_COLUMNS = ("path", "split", "repeats", "in", "kind")
 
@@ -113,7 +114,7 @@ def describe_repeats(repeats: Sequence[Repeat]) -> str:
     parts = []
     for (split, other_split), held_out in _by_splits(repeats).items():
         kinds = Counter(held_out.values())
-        of_kinds = ", ".join(f"{kinds[kind]:,} {kind}" for kind in _ORDER if kinds[kind])
+        of_kinds = ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind])
         verb = "image stands" if len(held_out) == 1 else "images stand"
         parts.append(f"{len(held_out):,} {other_split} {verb} in {split} too ({of_kinds})")
     first = repeats[0]
@@ -126,13 +127,10 @@ def repeat_rows(repeats: Sequence[Repeat]) -> Iterator[tuple[str, str, str, str,
         yield repeat.name, repeat.split, repeat.other_name, repeat.other_split, repeat.kind
 
 
-_ORDER: tuple[Kind, ...] = ("exact", "near", "mirrored")
-
-
 def _by_splits(repeats: Sequence[Repeat]) -> dict[tuple[str, str], dict[str, Kind]]:
     """Returns, for each two splits, the closest kind of each repeated image of the second."""
     found: dict[tuple[str, str], dict[str, Kind]] = defaultdict(dict)
-    for repeat in sorted(repeats, key=lambda repeat: _ORDER.index(repeat.kind)):
+    for repeat in sorted(repeats, key=lambda repeat: KINDS.index(repeat.kind)):
         found[repeat.split, repeat.other_split].setdefault(repeat.other_name, repeat.kind)
     return found
 

@@ -201,7 +201,7 @@ def load_labelled(
         shared: Class to the labels that mean it; those of `classes` that the data
             lacks are then left out. None: the data must have all of them.
     """
-    spec = _choose_source(location) if source == "auto" else SOURCES.get(source)
+    spec = choose_source(location, source)
     collection = load_collection(location, spec)
     found = collection.records
 
@@ -212,7 +212,7 @@ def load_labelled(
         class_map = share_classes(labels, classes=classes, mapping=shared)
     rows, parts = _tabulate(collection.images, found, class_map)
     return Labelled(
-        _short_name(location, spec),
+        short_name(location, spec),
         class_map.names,
         rows,
         parts,
@@ -253,7 +253,7 @@ def check_location(config: DataConfig) -> None:
     if missing := find_missing(location):
         raise DataError(" ".join(missing))
     if config.source == "auto":
-        _choose_source(location)
+        choose_source(location)
 
 
 def locate(config: DataConfig) -> Location:
@@ -270,8 +270,14 @@ def find_source(location: Location) -> DatasetSpec | None:
     return next((spec for spec in _by_priority() if spec.matches(location)), None)
 
 
-def _choose_source(location: Location) -> DatasetSpec:
-    spec = find_source(location)
+def choose_source(location: Location, source: str = "auto") -> DatasetSpec:
+    """Returns the source of a name, or for "auto" the first one whose layout a location has.
+
+    Raises:
+        ConfigError: If there is no source of that name.
+        DataError: If no source fits, or the location cannot be listed.
+    """
+    spec = find_source(location) if source == "auto" else SOURCES.get(source)
     if spec is not None:
         return spec
     layouts = "; ".join(f"{spec.name} ({spec.summary})" for spec in _by_priority())
@@ -297,7 +303,8 @@ def _no_images(location: Location, spec: DatasetSpec, collection: Collection) ->
     return f"There is no labelled image in {_describe(location)}, read as {spec.name}{details}."
 
 
-def _short_name(location: Location, spec: DatasetSpec) -> str:
+def short_name(location: Location, spec: DatasetSpec) -> str:
+    """Returns a name of the data for folders and reports."""
     if not location.roots:
         return spec.name
     root = location.roots[0].resolve()

@@ -1,31 +1,39 @@
 """A model's answers on labelled images, judged and written down."""
 
+import hashlib
+import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from configs.errors import DataError, RunError
 from configs.schema import DataConfig
-from ensemble.datasets.loading import Dataset, Labelled, Split, load_labelled
-from ensemble.datasets.registry import Location, Problem
+from ensemble.datasets.leaks import REPEAT_COLUMNS, repeat_rows
+from ensemble.datasets.loading import Labelled, Split, load_labelled, locate
+from ensemble.datasets.registry import Problem
 from ensemble.datasets.sources.manifest import read_column
 from ensemble.evaluation.groups import GroupReport, measure_groups
 from ensemble.evaluation.metrics import measure
 from ensemble.evaluation.report import Report, TrainingSummary
 from ensemble.evaluation.report_markdown import as_markdown
 from ensemble.evaluation.shared_classes import describe_restriction, restrict
+from ensemble.evaluation.trained_on import find_trained_on, recorded_trained_on
 from ensemble.faces.store import face_images
-from ensemble.images.pipeline import inspect, read_image, stream
+from ensemble.images.pipeline import Inspection, inspect, read_image, stream
 from ensemble.model import MultiBranchModel
 from ensemble.plots.calibration import plot_reliability, plot_risk_coverage
 from ensemble.plots.confusion import plot_confusion
 from ensemble.plots.figures import png
 from ensemble.plots.pictures import MOST_ERRORS, plot_errors
-from ensemble.preparation import read_dataset
+from ensemble.preparation import tell_problems
 from ensemble.progress import progress_bar
+from ensemble.recorded_split import recorded_split
 from ensemble.run import Run
+
+log = logging.getLogger(__name__)
 
 _BATCH = 64  # images at a time
 
@@ -103,67 +111,157 @@ def evaluate_run(
             with such a column names them.
         RunError: If the run is damaged.
     """
-    config = run.config
-    source = data or config.data
-    cells = read_column(Location(tuple(source.root), source.labels), group) if group else {}
     ensemble = run.load_model()
-    classes: Sequence[str] = ensemble.classes
-    facts = {"Answers": "mean over each image and its mirror image"} if flip else {}
-    if data is None:
-        dataset = read_dataset(config.data, config.seed)
-        name, part = dataset.name, part or "validation"
-        facts.update(dataset.facts)
-        split = _part_of(dataset, part)
-    else:
-        labelled = load_labelled(
-            Location(tuple(data.root), data.labels, data.protocol),
-            source=data.source,
-            classes=classes,
-            merge=data.merge or config.data.merge,
-            shared=shared,
+    images = (
+        _own_images(run, part or "validation", ensemble.classes)
+        if data is None
+        else _other_images(run, data, part, ensemble.classes, shared)
+    )
+    if not len(images.split):
+        raise DataError(
+            f"{images.name} has no {images.part} images. Choose another --split or leave it out."
         )
-        classes = labelled.classes
-        facts.update(labelled.facts)
-        if labelled.notes:
-            facts["Labels"] = "; ".join(labelled.notes)
-        name, part = labelled.name, part or _best_part(labelled)
-        split = labelled.select(part)
-        split = replace(split, images=face_images(split.images, config.data.faces))
-    if not len(split):
-        raise DataError(f"{name} has no {part} images. Choose another --split or leave it out.")
+    source = data or run.config.data
+    cells = read_column(locate(source), group) if group else {}
 
-    inspection = inspect(split, ensemble.image_size)
-    if not len(inspection.readable):
-        raise DataError(f"None of the {len(split)} images of {name}, {part}, can be read.")
+    inspection = inspect(images.split, ensemble.image_size)
     readable = inspection.readable
+    if not len(readable):
+        raise DataError(
+            f"None of the {len(images.split)} images of {images.name}, {images.part}, can be read."
+        )
     probabilities = predict_split(ensemble, readable, flip=flip)
+    facts = dict(images.facts)
+    if flip:
+        facts["Answers"] = "mean over each image and its mirror image"
     if shared is not None:
         facts["Shared classes"] = describe_restriction(
-            probabilities, readable.labels, ensemble.classes, classes
+            probabilities, readable.labels, ensemble.classes, images.classes
         )
-        probabilities = restrict(probabilities, ensemble.classes, classes)
+        probabilities = restrict(probabilities, ensemble.classes, images.classes)
     report = judge(
-        f"{run.name} on {name}, {part}" + (", with mirror images" if flip else ""),
-        classes,
+        f"{run.name} on {images.name}, {images.part}" + (", with mirror images" if flip else ""),
+        images.classes,
         readable,
         probabilities,
-        training_counts=training_counts(run, classes),
+        training_counts=training_counts(run, images.classes),
         temperature=ensemble.temperature,
-        same_images=data is None and part == "validation",
+        same_images=data is None and images.part == "validation",
         facts=facts,
-        problems=inspection.problems,
+        problems=[*images.problems, *inspection.problems],
     )
-    if group:
-        report = replace(report, groups=_group(report, group, cells))
-    folder = (
-        f"evaluations/{name}-{part}" + ("-shared" if shared else "") + ("-flip" if flip else "")
+    report = replace(
+        report,
+        trained_on=recorded_trained_on(run, images.part, readable.names)
+        if data is None
+        else find_trained_on(run, inspection, ensemble.image_size, ensemble.classes),
+        groups=_group(report, group, cells, images.current) if group else None,
+    )
+    options = (data is None, images.part, flip, shared, group)
+    source = source.model_copy(update={"faces": run.config.data.faces})
+    digest = _digest_inputs(inspection, images.problems, source, options)
+    folder = "-".join(
+        [
+            f"evaluations/{images.name}-{images.part}",
+            *(["shared"] if shared else []),
+            *(["flip"] if flip else []),
+            digest,
+        ]
     )
     write_report(run, report, readable, ensemble.image_size, folder)
+    if report.trained_on.repeats:
+        rows = repeat_rows(report.trained_on.repeats)
+        run.write_table(f"{folder}/duplicates.csv", REPEAT_COLUMNS, rows)
     return report, folder
 
 
-def _group(report: Report, column: str, cells: Mapping[str, str]) -> GroupReport:
-    members = [cells.get(name, "") for name in report.names]
+@dataclass(frozen=True, eq=False)
+class _Images:
+    """The images of an evaluation.
+
+    Args:
+        name: Short name of the data.
+        part: "train", "validation", "test" or "all".
+        classes: Evaluated classes, in the order of the model.
+        split: The images.
+        facts: Lines about the data: heading to text.
+        problems: Images and rows that are left out, and why.
+        current: Name in `split` to the name in the data, where they differ.
+    """
+
+    name: str
+    part: str
+    classes: Sequence[str]
+    split: Split
+    facts: Mapping[str, str]
+    problems: Sequence[Problem]
+    current: Mapping[str, str] = field(default_factory=dict)
+
+
+def _own_images(run: Run, part: str, classes: Sequence[str]) -> _Images:
+    if part == "all":
+        raise DataError("A run's own data has train, validation and test images. Choose one split.")
+    recorded = recorded_split(run, part, classes)
+    log.info("%s", recorded.facts["Split"])
+    return _Images(
+        recorded.name,
+        part,
+        classes,
+        recorded.split,
+        recorded.facts,
+        recorded.problems,
+        recorded.current,
+    )
+
+
+def _other_images(
+    run: Run,
+    data: DataConfig,
+    part: str | None,
+    classes: Sequence[str],
+    shared: Mapping[str, Sequence[str]] | None,
+) -> _Images:
+    config = run.config.data
+    labelled = load_labelled(
+        locate(data),
+        source=data.source,
+        classes=classes,
+        merge=data.merge or config.merge,
+        shared=shared,
+    )
+    for note in labelled.notes:
+        log.info("%s", note)
+    tell_problems(labelled.problems, "; all are in report.json")
+    notes = {"Labels": "; ".join(labelled.notes)} if labelled.notes else {}
+    part = part or _best_part(labelled)
+    split = labelled.select(part)
+    return _Images(
+        labelled.name,
+        part,
+        labelled.classes,
+        replace(split, images=face_images(split.images, config.faces)),
+        {**labelled.facts, **notes},
+        labelled.problems,
+    )
+
+
+def _digest_inputs(
+    inspection: Inspection, problems: Sequence[Problem], data: DataConfig, options: Sequence[object]
+) -> str:
+    """Returns a short digest of what an evaluation is made of, for the name of its folder."""
+    settings = data.model_dump(mode="json", exclude={"root", "labels"})
+    paths = [str(path.absolute()) if path else None for path in (data.labels, *data.root)]
+    left_out = [problem.name for problem in (*problems, *inspection.problems)]
+    split = inspection.readable
+    digests = [digest.hex() for digest in inspection.digests]
+    content = [settings, paths, options, left_out, split.names, split.labels.tolist(), digests]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _group(
+    report: Report, column: str, cells: Mapping[str, str], current: Mapping[str, str]
+) -> GroupReport:
+    members = [cells.get(current.get(name, name), "") for name in report.names]
     if not any(members):
         raise DataError(f"The column {column!r} is empty for all images that are judged.")
     return measure_groups(column, members, report.labels, report.predicted, len(report.classes))
@@ -244,15 +342,6 @@ def training_counts(run: Run, classes: Sequence[str]) -> list[int]:
     except KeyError as error:
         raise RunError(f"{run.folder / 'split.csv'} has no column {error}.") from error
     return [counts[name] for name in classes]
-
-
-def _part_of(dataset: Dataset, part: str) -> Split:
-    if part == "all":
-        raise DataError("A run's own data has train, validation and test images. Choose one split.")
-    split = getattr(dataset, part)
-    if split is None:
-        raise DataError(f"{dataset.name} has no {part} images. Choose another --split.")
-    return split
 
 
 def _best_part(labelled: Labelled) -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,7 +22,8 @@ from ensemble.evaluation.intervals import (
     compare,
     score_intervals,
 )
-from ensemble.evaluation.metrics import Metrics, worst_mistakes
+from ensemble.evaluation.metrics import Metrics, measure, worst_mistakes
+from ensemble.evaluation.trained_on import TrainedOn
 from ensemble.evaluation.wording import percents, plural, shares
 
 _GROUPS = 20  # named in a warning; all of them are in the JSON
@@ -75,6 +76,7 @@ class Report:
         facts: Lines about the data and the model: heading to text.
         problems: Images that were left out, and why.
         groups: Figures of groups of the images, where they are asked for.
+        trained_on: Which of the images the model was trained on.
 
     Raises:
         ValueError: If the number of names, labels or probabilities is not that of
@@ -93,6 +95,7 @@ class Report:
     facts: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
     groups: GroupReport | None = None
+    trained_on: TrainedOn = field(default_factory=lambda: TrainedOn([]))
 
     def __post_init__(self) -> None:
         images, num_classes = self.metrics.images, len(self.metrics.per_class)
@@ -115,6 +118,20 @@ class Report:
             self.labels, self.probabilities, self.temperature, same_images=self.same_images
         )
 
+    @cached_property
+    def unseen_metrics(self) -> Metrics | None:
+        """Metrics without the images that the model was trained on; None if none remain."""
+        seen = self.trained_on.names
+        kept = np.array([name not in seen for name in self.names])
+        if not kept.any():
+            return None
+        return measure(self.labels[kept], self.probabilities[kept], self.classes)
+
+    @cached_property
+    def unseen_intervals(self) -> ScoreIntervals | None:
+        """95 % intervals of `unseen_metrics`."""
+        return score_intervals(self.unseen_metrics.confusion) if self.unseen_metrics else None
+
     @property
     def warnings(self) -> list[str]:
         """What a reader must know before trusting the figures: one sentence each."""
@@ -123,7 +140,7 @@ class Report:
             for scores in self.metrics.per_class
             if scores.support < FEW_IMAGES
         ]
-        lines = []
+        lines = list(_trained_on_warnings(self))
         if few:
             lines.append(
                 f"Fewer than {FEW_IMAGES} images were judged of {', '.join(few)}; figures of "
@@ -177,6 +194,7 @@ class Report:
             "intervals": {"level": LEVEL, "method": METHOD, **asdict(self.intervals)},
             "calibration": self.calibration.to_dict(),
             "groups": asdict(self.groups) if self.groups else None,
+            "trained_on": _trained_on_dict(self),
             "warnings": self.warnings,
             "training": self.training.to_dict() if self.training else None,
             "facts": dict(self.facts),
@@ -229,6 +247,40 @@ def _summary_lines(report: Report) -> list[str]:
         f"{plural(scores.support, 'image')}",
         *(f"  {warning}" for warning in report.warnings),
     ]
+
+
+def _trained_on_warnings(report: Report) -> Iterator[str]:
+    found, rest, intervals = report.trained_on, report.unseen_metrics, report.unseen_intervals
+    if found.repeats:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.kinds.items())
+        others = (
+            f"on the other {plural(rest.images, 'image')}, accuracy is {rest.accuracy:.2%} "
+            f"{percents(intervals.accuracy)} and macro-F1 {rest.macro.f1:.3f} "
+            f"{shares(intervals.macro_f1)}"
+            if rest and intervals
+            else "no other images remain"
+        )
+        yield (
+            f"{len(found.names):,} of these {plural(report.metrics.images, 'image')} were trained "
+            f"on ({kinds}), such as {found.repeats[0].other_name}, so the metrics are too high; "
+            f"{others}."
+        )
+    if found.unreadable:
+        yield (
+            f"{plural(found.unreadable, 'training image')} could not be read, so only exact copies "
+            "of them were searched for."
+        )
+
+
+def _trained_on_dict(report: Report) -> dict[str, Any] | None:
+    found, rest, intervals = report.trained_on, report.unseen_metrics, report.unseen_intervals
+    if not found.repeats and not found.unreadable:
+        return None
+    return {
+        **found.to_dict(),
+        "metrics_without": rest.to_dict() if rest else None,
+        "intervals_without": asdict(intervals) if intervals else None,
+    }
 
 
 def _weakest(metrics: Metrics) -> int:

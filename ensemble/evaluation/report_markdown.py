@@ -28,6 +28,7 @@ def as_markdown(report: Report, pictures: Sequence[str] = ()) -> str:
     """
     sections = [
         _headline(report),
+        _trained_on_section(report),
         _class_section(report.metrics, report.intervals),
         _group_section(report.groups),
         _confusion_section(report.metrics, report.classes),
@@ -43,15 +44,7 @@ def as_markdown(report: Report, pictures: Sequence[str] = ()) -> str:
 
 def _headline(report: Report) -> str:
     metrics, intervals, baseline = report.metrics, report.intervals, report.metrics.baseline
-    rows = [
-        ["Accuracy", f"{metrics.accuracy:.2%}", percents(intervals.accuracy)],
-        [
-            "Balanced accuracy",
-            f"{metrics.balanced_accuracy:.2%}",
-            percents(intervals.balanced_accuracy),
-        ],
-        ["Macro-F1", f"{metrics.macro.f1:.3f}", shares(intervals.macro_f1)],
-    ]
+    rows = _score_rows(metrics, intervals)
     header = ["", "Model", "95 % interval"]
     text = (
         f"Measured on {plural(metrics.images, 'image')}. {METHOD}. They describe what other images "
@@ -72,6 +65,30 @@ def _headline(report: Report) -> str:
     padded = [row + [""] * (len(header) - len(row)) for row in rows]
     warnings = "".join(f"\n\n> **Warning.** {_escape(line)}" for line in report.warnings)
     return f"# {_escape(report.subject)}\n\n{text}{warnings}\n\n{_table(header, padded)}"
+
+
+def _score_rows(metrics: Metrics, intervals: ScoreIntervals) -> list[list[str]]:
+    return [
+        ["Accuracy", f"{metrics.accuracy:.2%}", percents(intervals.accuracy)],
+        [
+            "Balanced accuracy",
+            f"{metrics.balanced_accuracy:.2%}",
+            percents(intervals.balanced_accuracy),
+        ],
+        ["Macro-F1", f"{metrics.macro.f1:.3f}", shares(intervals.macro_f1)],
+    ]
+
+
+def _trained_on_section(report: Report) -> str:
+    rest, intervals = report.unseen_metrics, report.unseen_intervals
+    if not report.trained_on.repeats or rest is None or intervals is None:
+        return ""
+    table = _table(["", "Model", "95 % interval"], _score_rows(rest, intervals))
+    return (
+        "## Without the images that the model was trained on\n\n"
+        f"Measured on {plural(rest.images, 'image')}; the others are in `duplicates.csv`.\n\n"
+        f"{table}"
+    )
 
 
 def _class_section(metrics: Metrics, intervals: ScoreIntervals) -> str:

@@ -91,8 +91,7 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
             except (ImageError, OSError) as error:
                 seen.append(Problem(name, _reason(error)))
             else:
-                content = source if isinstance(source, bytes) else source.tobytes()
-                seen.append((_digest(content), _digest(pixels.tobytes()), shrink(pixels)))
+                seen.append((content_digest(source), content_digest(pixels), shrink(pixels)))
         readable = [item for item in seen if not isinstance(item, Problem)]
         hashes = iter(hash_greys([grey for *_, grey in readable]) if readable else [])
         return [
@@ -111,6 +110,11 @@ def inspect(split: Split, image_size: int, *, label: str = "Reading images") -> 
     fingerprints = [item for item in found if isinstance(item, Fingerprint)]
     problems = [item for item in found if isinstance(item, Problem)]
     return Inspection(split.select(kept), tuple(fingerprints), problems)
+
+
+def content_digest(source: bytes | np.ndarray) -> bytes:
+    """Returns the SHA-256 of an image file's bytes, or of pixels."""
+    return hashlib.sha256(source if isinstance(source, bytes) else source.tobytes()).digest()
 
 
 def read_image(split: Split, index: int, image_size: int) -> np.ndarray:
@@ -187,10 +191,6 @@ def _suitable_threads(split: Split, image_size: int) -> int:
 
 def _pieces(indices: range, size: int) -> list[range]:
     return [indices[start : start + size] for start in range(0, len(indices), size)]
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 def _reason(error: Exception) -> str:

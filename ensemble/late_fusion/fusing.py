@@ -1,5 +1,6 @@
 """Finished runs fused into one run, whose model is an ensemble like any other."""
 
+import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from branches.checksums import architecture_checksum, weights_checksum
 from configs.errors import RunError
 from ensemble.comparison.candidates import FUSION_FILE
 from ensemble.comparison.recorded_answers import Answers, read_answers
-from ensemble.datasets.loading import Dataset, Split
+from ensemble.datasets.loading import Split
 from ensemble.environment import describe_environment
 from ensemble.evaluation.calibration import calibrate
 from ensemble.evaluation.evaluating import judge, training_counts, write_report
@@ -25,9 +26,11 @@ from ensemble.images.pipeline import inspect
 from ensemble.late_fusion.rules import Mean, Method, Rule, answer_out_of_fold, fit_rule
 from ensemble.layers import class_probabilities, mean_logits
 from ensemble.model import MultiBranchModel, compose
-from ensemble.preparation import read_dataset
+from ensemble.recorded_split import recorded_split
 from ensemble.records import save_model
 from ensemble.run import Run
+
+log = logging.getLogger(__name__)
 
 _HEADER = f"# Settings of the first of the runs that are fused; {FUSION_FILE} names all of them.\n"
 
@@ -79,14 +82,16 @@ def fuse_runs(
     config = config.model_copy(update={"output": output}) if output else config
     Run.refuse_taken(config)
     _refuse_unlike(runs)
-    dataset = read_dataset(config.data, config.seed)
-    split = inspect(dataset.validation, config.data.image_size).readable
-    probabilities = _read_probabilities(runs, dataset, split)
+    classes = read_answers(first.folder).classes
+    recorded = recorded_split(first, "validation", classes)
+    log.info("%s", recorded.facts["Split"])
+    split = inspect(recorded.split, config.data.image_size).readable
+    probabilities = _read_probabilities(runs, classes, split)
     out_of_fold = answer_out_of_fold(
         method,
         probabilities,
         split.labels,
-        classes=dataset.classes,
+        classes=classes,
         groups=split.groups,
         seed=config.seed,
     )
@@ -95,22 +100,22 @@ def fuse_runs(
     fused = fuse_models([run.load_model() for run in runs], rule)
     ensemble = fused.with_temperature(temperature)
 
-    run = Run.create(config, f"{dataset.name}-{method}-of-{len(runs)}")
+    run = Run.create(config, f"{recorded.name}-{method}-of-{len(runs)}")
     run.write("config.yaml", _HEADER + (run.folder / "config.yaml").read_text("utf-8"))
     run.write_json(FUSION_FILE, _record(run, runs, method, rule, ensemble))
     environment = {**describe_environment(), "seed": config.seed}
     run.write_json("environment.json", environment)
     run.save("split.csv", lambda path: shutil.copyfile(first.folder / "split.csv", path))
     members = [member.name for member in runs]
-    save_model(run, ensemble, environment, data=dataset.name, method=method, members=members)
+    save_model(run, ensemble, environment, data=recorded.name, method=method, members=members)
     report = judge(
-        f"{run.name} on {dataset.name}, validation",
-        dataset.classes,
+        f"{run.name} on {recorded.name}, validation",
+        classes,
         split,
         answers,
         temperature=temperature,
         same_images=True,
-        training_counts=training_counts(first, dataset.classes),
+        training_counts=training_counts(first, classes),
         facts=_facts(runs, method, rule),
     )
     write_report(run, report, split, config.data.image_size)
@@ -199,9 +204,8 @@ def _refuse_unlike(runs: Sequence[Run]) -> None:
                 )
 
 
-def _read_probabilities(runs: Sequence[Run], dataset: Dataset, split: Split) -> np.ndarray:
+def _read_probabilities(runs: Sequence[Run], classes: tuple[str, ...], split: Split) -> np.ndarray:
     """Returns what the runs answered to a split's images, shape `(runs, n, c)`."""
-    classes = tuple(dataset.classes)
     wanted = Answers(classes, tuple(split.names), split.labels, np.empty((len(split), 0)))
     found = []
     for run in runs:

@@ -8,34 +8,28 @@ from pathlib import Path
 from PIL import Image
 
 from configs.errors import UserError
-from configs.schema import DataConfig
-from ensemble.datasets.loading import load_labelled, locate
-from ensemble.faces.store import face_images
 from ensemble.images.decoding import ImageError, decode
+from ensemble.recorded_split import recorded_split
+from ensemble.run import Run
 
 _LARGEST = 160  # pixels
 _QUALITY = 85  # of JPEG
 
 
-def read_pictures(config: DataConfig, names: Sequence[str]) -> list[str] | None:
-    """Returns images of a run's data, at the size that the model sees, as addresses of an `img`.
+def read_pictures(run: Run, classes: Sequence[str], names: Sequence[str]) -> list[str] | None:
+    """Returns validation images of a run, as its model sees them, as addresses of an `img`.
 
     Args:
-        config: Where the data is.
+        run: The run.
+        classes: Its classes, in order.
         names: Of the images.
 
     Returns:
-        An address for each name; None if the data is no longer there.
+        An address for each name; None if one of the images is no longer there.
     """
-    size = min(config.image_size, _LARGEST)
+    size = min(run.config.data.image_size, _LARGEST)
     try:
-        labelled = load_labelled(
-            locate(config),
-            source=config.source,
-            classes=config.classes,
-            merge=config.merge,
-        )
-        images = face_images(labelled.rows.images, config.faces)
+        images = recorded_split(run, "validation", classes).split.images
         return [_address(Image.fromarray(decode(images.read(name), size))) for name in names]
     except (UserError, ImageError, OSError, KeyError):
         return None

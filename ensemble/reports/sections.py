@@ -64,7 +64,7 @@ def _mistakes(record: RunRecord) -> Node:
     if not worst:
         return element("p", "There are none.")
     names = [answers.names[index] for index in worst]
-    addresses = read_pictures(record.candidate.config.data, names)
+    addresses = read_pictures(record.candidate.run, answers.classes, names)
     if addresses is None:
         return _error_sheet(judgement.folder)
     figures = []

@@ -88,8 +88,10 @@ def write_run(tmp_path: Path) -> WriteRun:
         header = ["epoch", "phase", "accuracy", "val_accuracy", "loss", "val_loss"]
         epochs: list[list[object]] = [[1, "head", 0.5, 0.4, 1.2, 1.3], [2, "head", 0.7, 0.6, 1, 1]]
         run.write_table("history.csv", header, [*epochs, [3, "images", 0.9, 0.5, "nan", 1.4]])
-        rows = [(f"{row}.png", CLASSES[label], "train") for row, label in enumerate(LABELS)]
-        rows += [("v.png", CLASSES[0], "validation")]
+        rows = [("t.png", CLASSES[0], "train")]
+        rows += [
+            (name, CLASSES[LABELS[row]], "validation") for row, name in enumerate(report.names)
+        ]
         run.write_table("split.csv", ["path", "label", "split"], rows)
         run.write_table(
             "duplicates.csv",
