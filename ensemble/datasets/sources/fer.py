@@ -6,10 +6,9 @@ Crowd-Sourced Label Distribution, ICMI 2016, arXiv:1608.01041.
 """
 
 import math
-import posixpath
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from configs.errors import DataError
 from configs.schema import VoteProtocol
 from ensemble.datasets.files import Files, is_image
+from ensemble.datasets.named_files import normalise_path
 from ensemble.datasets.registry import (
     Collection,
     DatasetSpec,
@@ -26,7 +26,7 @@ from ensemble.datasets.registry import (
     register_source,
 )
 from ensemble.datasets.splits import find_split
-from ensemble.datasets.tables import Table, find_table, find_tables, open_images
+from ensemble.datasets.tables import Table, find_table, find_tables, is_table, open_images
 
 # An emotion's place is its number in the CSV of pixels.
 EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -116,7 +116,8 @@ def load_fer2013(location: Location) -> Collection:
     for number, row in table.rows():
         name = table.row_name(number)
         try:
-            record = Record(name, _read_emotion(row["emotion"]), _read_usage(row.get("usage", "")))
+            label = _read_emotion(row[table.meanings["label"]])
+            record = Record(name, label, _read_usage(table, row))
             arrays[name] = _read_pixels(row["pixels"])
             records.append(record)
         except ValueError as error:
@@ -126,7 +127,7 @@ def load_fer2013(location: Location) -> Collection:
 
 def has_votes(location: Location) -> bool:
     """Returns whether a location has a table of FER+ votes."""
-    return bool(find_tables(location, _is_votes))
+    return bool(find_tables(location, _choose_votes(location)))
 
 
 def load_ferplus(location: Location) -> Collection:
@@ -136,10 +137,18 @@ def load_ferplus(location: Location) -> Collection:
     earlier one, and to the CSV of FER2013 row by row.
 
     Raises:
-        DataError: If there is not exactly one table of votes, or if its rows do
-            not follow those of the CSV of FER2013.
+        DataError: If there is not exactly one table of votes, if it lacks a column,
+            or if its rows do not follow those of the CSV of FER2013.
     """
-    table = find_table(location, _is_votes, f"Usage,Image name,{','.join(VOTES)}")
+    header = f"Usage,Image name,{','.join(VOTES)}"
+    table = find_table(location, _choose_votes(location), header)
+    lacking = [column for column in VOTES if column not in table.columns]
+    lacking += [] if "path" in table.meanings else ["Image name"]
+    if lacking:
+        raise DataError(
+            f"{table.name} looks like a table of votes and lacks the columns "
+            f"{', '.join(lacking)}. Add them, with 0 where there is no vote."
+        )
     ballots, problems = _read_ballots(table, location.protocol)
     beside = replace(location, labels=None)
     if has_pixels(beside):
@@ -158,11 +167,22 @@ class _Ballot:
 
 
 def _is_pixels(table: Table) -> bool:
-    return {"emotion", "pixels"} <= set(table.columns)
+    return "label" in table.meanings and "pixels" in table.columns
+
+
+def _choose_votes(location: Location) -> Callable[[Table], bool]:
+    """Returns what a table of votes is; one that the user names may lack a few columns."""
+    named = location.labels is not None or any(map(is_table, location.roots))
+    return _resembles_votes if named else _is_votes
 
 
 def _is_votes(table: Table) -> bool:
-    return {"image name", *VOTES} <= set(table.columns)
+    return "path" in table.meanings and set(VOTES) <= set(table.columns)
+
+
+def _resembles_votes(table: Table) -> bool:
+    emotions = set(VOTES[:_EMOTIONS]) & set(table.columns)
+    return _is_votes(table) or (len(emotions) > _EMOTIONS // 2 and "label" not in table.meanings)
 
 
 def _read_emotion(code: str) -> str:
@@ -171,7 +191,8 @@ def _read_emotion(code: str) -> str:
     return EMOTIONS[int(code)]
 
 
-def _read_usage(usage: str) -> str | None:
+def _read_usage(table: Table, row: Mapping[str, str]) -> str | None:
+    usage = row.get(table.meanings.get("split", ""), "")
     if usage and find_split(usage) is None:
         raise ValueError(f"the usage '{usage}' is neither Training, PublicTest nor PrivateTest")
     return find_split(usage)
@@ -198,9 +219,10 @@ def _read_ballots(table: Table, protocol: VoteProtocol) -> tuple[dict[int, _Ball
     rows, counts, problems = {}, [], []
     for number, row in table.rows():
         try:
-            split = _read_usage(row.get("usage", ""))
+            split = _read_usage(table, row)
             counts.append([_read_count(row[column]) for column in VOTES])
-            rows[number] = (row["image name"], split)
+            image = row[table.meanings["path"]]
+            rows[number] = (image and normalise_path(image), split)
         except ValueError as error:
             problems.append(Problem(table.row_name(number), str(error)))
     counted = count_votes(np.array(counts, np.int64).reshape(-1, len(VOTES)), protocol)
@@ -231,15 +253,24 @@ def _join_files(
     named = [ballot for ballot in ballots.values() if ballot.image]
     by_image = {ballot.image: ballot for ballot in named}
     images = [name for name in files.names() if is_image(name)]
-    found = {name: by_image.get(posixpath.basename(name)) for name in images}
+    found = {name: _find_ballot(by_image, name) for name in images}
     records, notes, facts = _count_out(found, protocol)
     counts = {
         "name no image": len(ballots) - len(named),
         "are replaced by a later one": len(named) - len(by_image),
-        "have no image": len(by_image.keys() - set(map(posixpath.basename, images))),
+        "have no image": len(
+            by_image.keys() - {ballot.image for ballot in found.values() if ballot}
+        ),
     }
     notes += [f"{count} rows of votes {what}" for what, count in counts.items() if count]
     return Collection(files, records, files.problems + problems, notes, facts)
+
+
+def _find_ballot(by_image: Mapping[str, _Ballot], name: str) -> _Ballot | None:
+    """Returns the votes on an image by its path, or by as much of the end as a row gives."""
+    parts = normalise_path(name).split("/")
+    endings = ("/".join(parts[place:]) for place in range(len(parts)))
+    return next((by_image[ending] for ending in endings if ending in by_image), None)
 
 
 def _join_pixels(

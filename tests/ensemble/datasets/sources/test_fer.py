@@ -218,6 +218,45 @@ def test_votes_are_joined_to_images_by_file_name(votes):
     }
 
 
+def test_votes_are_read_whatever_the_order_and_names_of_columns(votes):
+    folder = votes.parent
+    (folder / "fer1.png").write_bytes(b"")
+    _, *rows = votes.read_text().splitlines()
+    shuffled = ["name;duplicate_of;NF;Split;" + ";".join(VOTES[:9])]
+    for row in rows:
+        usage, name, *counts = row.split(",")
+        shuffled.append(";".join([name, "", counts[9], usage, *counts[:9]]))
+    votes.write_text("\n".join(shuffled))
+
+    collection = load_ferplus(Location((folder,)))
+
+    assert [(record.name, record.label, record.split) for record in collection.records] == [
+        ("fer1.png", "sadness", "validation")
+    ]
+
+
+def test_votes_with_a_folder_are_on_the_image_in_that_folder_only(votes):
+    folder = votes.parent
+    for name in ("a/fer1.png", "b/fer1.png"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(b"")
+    votes.write_text(f"{HEADER}\nTraining,a\\fer1.png,0,9,1,0,0,0,0,0,0,0\n")
+
+    records = load_ferplus(Location((folder,))).records
+
+    assert [(record.name, record.label) for record in records] == [("a/fer1.png", "happiness")]
+
+
+def test_a_table_of_votes_names_the_columns_that_it_lacks(votes):
+    votes.write_text(votes.read_text().replace("contempt", "kontempt"))
+    location = Location((votes.parent,), labels=votes)
+
+    assert has_votes(location)
+    assert not has_votes(Location((votes.parent,)))
+    with pytest.raises(DataError, match=r"fer2013new\.csv .* lacks the columns contempt\."):
+        load_ferplus(location)
+
+
 def test_votes_are_joined_to_pixels_by_row(votes, tmp_path):
     path = tmp_path / "fer2013.csv"
     usages = ["Training", "Training", "PublicTest", "PublicTest", "PrivateTest"]
@@ -281,3 +320,14 @@ def test_other_protocols_keep_more_images(shared_data, protocol, train, validati
         "train": train,
         "validation": validation,
     }
+
+
+def test_the_tidy_table_of_votes_gives_the_published_labels(shared_data):
+    location = Location(
+        (shared_data / "ferplus_valid.zip",), labels=shared_data / "ferplus_labels.csv"
+    )
+
+    records = load_ferplus(location).records
+
+    assert len(records) == 3_199
+    assert {record.split for record in records} == {"validation"}
