@@ -16,11 +16,13 @@ from pydantic import ValidationError
 
 from configs.errors import RunError
 from configs.files import read_config, write_config
-from configs.schema import ExperimentConfig
+from configs.schema import MAX_NAME_BYTES, ExperimentConfig
 from ensemble.exports.runtimes import is_export
 
 if TYPE_CHECKING:
     from ensemble.model import MultiBranchModel
+
+_TITLE_BYTES = MAX_NAME_BYTES - 20  # leaves room for the time and a number
 
 
 class Run:
@@ -49,6 +51,7 @@ class Run:
         Raises:
             RunError: If the name is taken or the folder cannot be written.
         """
+        title = title.encode()[:_TITLE_BYTES].decode(errors="ignore")
         folder = config.output / (config.name or f"{title}-{datetime.now():%Y%m%d-%H%M%S}")
         if not writes:
             return cls(folder, writes=False)

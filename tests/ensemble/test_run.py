@@ -82,3 +82,11 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path):
 
     with pytest.raises(RunError, match="Choose another --output"):
         Run.create(ExperimentConfig(output=tmp_path / "file"), "title")
+
+
+@pytest.mark.parametrize("title", ["d" * 300, "喜" * 100])
+def test_a_long_title_is_cut_to_what_a_file_system_takes(title, tmp_path):
+    run = Run.create(ExperimentConfig(output=tmp_path), title)
+
+    assert title[:20] in run.name
+    assert run.folder.is_dir()
