@@ -54,7 +54,6 @@ BRANCHES: Registry[BranchSpec] = Registry(
         "builder",
         "preprocessing",
         "weights",
-        "arithmetic",
         "checksums",
         "checks",
     },
