@@ -1,6 +1,7 @@
 """Public layouts of data sets: each is read right, or refused with the flag that decides."""
 
 import io
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -246,6 +247,26 @@ READ = SPLITS | {
         {(None, "anger"): 1, (None, "happy"): 1},
         {"S010", "S011"},
     ),
+    "Hugging Face imagefolder with metadata.csv": Layout(
+        images("train", "test")
+        | {
+            "train/metadata.csv": lines("file_name,label", "0.png,happy", "1.png,sad"),
+            "test/metadata.csv": lines("file_name,label", "0.png,happy"),
+        },
+        "imagefolder",
+        {("train", "happy"): 1, ("train", "sad"): 1, ("test", "happy"): 1},
+    ),
+    "Hugging Face imagefolder with metadata.jsonl": Layout(
+        images("data/train", "data/validation")
+        | {
+            "data/metadata.jsonl": lines(
+                '{"file_name": "train/0.png", "label": "happy"}',
+                '{"file_name": "validation/1.png", "label": "sad"}',
+            )
+        },
+        "imagefolder",
+        {("train", "happy"): 1, ("validation", "sad"): 1},
+    ),
     "JAFFE": Layout(
         named(("jaffe/KA.AN1.39.tiff", "jaffe/KA.HA2.30.tiff", "jaffe/YM.NE1.49.tiff")),
         "jaffe",
@@ -328,3 +349,28 @@ def test_roots_that_resemble_splits_are_refused(name, tmp_path):
 
     with pytest.raises(DataError, match=r"'test_v2'.*called like a split"):
         load_dataset(Location(tuple(roots)))
+
+
+def test_parquet_with_image_bytes_is_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    features = {"label": {"_type": "ClassLabel", "names": ["happy", "sad"]}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    rows = {"image": [{"bytes": b"a", "path": "1"}, {"bytes": b"b", "path": "2"}], "label": [0, 1]}
+    (tmp_path / "data").mkdir()
+    for name in ("train", "test"):
+        path = tmp_path / "data" / f"{name}-00000-of-00001.parquet"
+        parquet.write_table(pyarrow.table(rows).replace_schema_metadata(metadata), path)
+
+    for location in (Location((tmp_path,)), Location(tuple(sorted(path.parent.iterdir())))):
+        spec = find_source(location)
+        assert spec is not None
+        assert spec.name == "parquet"
+        collection = load_collection(location, spec)
+        found = {(r.split, r.label): collection.images.read(r.name) for r in collection.records}
+        assert found == {
+            ("train", "happy"): b"a",
+            ("train", "sad"): b"b",
+            ("test", "happy"): b"a",
+            ("test", "sad"): b"b",
+        }
