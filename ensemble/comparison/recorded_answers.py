@@ -1,13 +1,14 @@
 """The answers of a run or a trial to its validation images, as they were written down."""
 
 import csv
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from configs.errors import RunError
+from ensemble.run import Run
 
 _FIRST_CLASS = 4  # after name, label, predicted and confidence
 
@@ -21,12 +22,14 @@ class Answers:
         names: Names of the `n` images.
         labels: True classes as indices into `classes`, shape `(n,)`.
         probabilities: Shape `(n, c)`, float64.
+        digests: Image to the digest of its content, where one was recorded.
     """
 
     classes: tuple[str, ...]
     names: tuple[str, ...]
     labels: np.ndarray
     probabilities: np.ndarray
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -37,8 +40,10 @@ class Answers:
         """Returns these answers with images and classes in another's order.
 
         Returns:
-            None if the images, their labels or the classes are not the same.
+            None if the images, their content, their labels or the classes are not the same.
         """
+        if any(self.digests.get(name, digest) != digest for name, digest in other.digests.items()):
+            return None
         if sorted(self.classes) != sorted(other.classes):
             return None
         rows = {name: row for row, name in enumerate(self.names)}
@@ -50,7 +55,7 @@ class Answers:
         if not np.array_equal(labels, other.labels):
             return None
         probabilities = self.probabilities[order][:, columns]
-        return Answers(other.classes, other.names, labels, probabilities)
+        return Answers(other.classes, other.names, labels, probabilities, other.digests)
 
 
 def read_answers(folder: Path) -> Answers:
@@ -72,7 +77,18 @@ def read_answers(folder: Path) -> Answers:
         raise RunError(
             f"{path} cannot be read ({error}). Name a finished run or a search."
         ) from error
-    return Answers(classes, tuple(row[0] for row in rows), labels, probabilities)
+    names = tuple(row[0] for row in rows)
+    return Answers(classes, names, labels, probabilities, _read_digests(folder, set(names)))
+
+
+def _read_digests(folder: Path, names: Collection[str]) -> dict[str, str]:
+    """Returns the digests of images that the `split.csv` of a run records, if it does."""
+    run = Run(folder)
+    if not (folder / "split.csv").is_file() or run.config.data.faces.detector != "none":
+        return {}  # or digests of face crops, which depend on the settings
+    rows = run.read_table("split.csv")
+    digests = {row.get("path", ""): row.get("sha256", "") for row in rows}
+    return {name: digest for name, digest in digests.items() if digest and name in names}
 
 
 def arrange_alike(several: Sequence[Answers]) -> list[Answers] | None:

@@ -206,7 +206,8 @@ def _refuse_unlike(runs: Sequence[Run]) -> None:
 
 def _read_probabilities(runs: Sequence[Run], classes: tuple[str, ...], split: Split) -> np.ndarray:
     """Returns what the runs answered to a split's images, shape `(runs, n, c)`."""
-    wanted = Answers(classes, tuple(split.names), split.labels, np.empty((len(split), 0)))
+    digests = read_answers(runs[0].folder).digests
+    wanted = Answers(classes, split.names, split.labels, np.empty((len(split), 0)), digests)
     found = []
     for run in runs:
         answers = read_answers(run.folder)

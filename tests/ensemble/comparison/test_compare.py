@@ -273,6 +273,18 @@ def test_a_late_fusion_stands_beside_its_members(write_run):
     assert spread_over_seeds(standings) == []
 
 
+@pytest.mark.parametrize("digests", [("a", "a"), ("a", ""), ("", ""), ("a", "b")])
+def test_images_of_one_name_are_the_same_only_with_the_same_content(write_run, digests):
+    runs = [Run(write_run(f"run{n}", answers(range(200)))) for n in range(2)]
+    for run, digest in zip(runs, digests, strict=True):
+        rows = [(f"{row:03}.png", "validation", digest) for row in range(IMAGES)]
+        run.write_table("split.csv", ["path", "split", "sha256"], rows)
+
+    first, second = (candidate.answers for candidate in read_candidates([r.folder for r in runs]))
+
+    assert (second.arranged_as(first) is None) == (digests == ("a", "b"))
+
+
 @pytest.fixture
 def write_study_runs(write_run):
     """Writes runs of the study's settings, of which `changes` may differ."""
