@@ -164,6 +164,10 @@ def _load_plugin(plugin: str) -> None:
     except BaseException:
         del sys.modules[name]
         raise
+    if path.stem.isidentifier() and path.stem not in sys.modules:
+        found = importlib.util.find_spec(path.stem)
+        if found and found.origin and Path(found.origin).resolve() == path:
+            sys.modules[path.stem] = module  # a later import finds the parts registered
 
 
 def _is_imported(path: Path) -> bool:

@@ -134,8 +134,8 @@ def server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     uvicorn = pytest.importorskip("uvicorn")
     from ensemble import serve
 
-    listen = serve._listen
-    monkeypatch.setattr(serve, "_listen", lambda host, _: listen(host, 0))
+    listen = serve.listen
+    monkeypatch.setattr(serve, "listen", lambda host, _: listen(host, 0))
 
     def run(_: object, sockets: list[socket.socket]) -> None:
         for each in sockets:

@@ -1,5 +1,6 @@
 """Laws of branches: an RGB image of 0..255 goes in, one feature map comes out."""
 
+import importlib
 import random
 import sys
 from collections.abc import Iterator
@@ -138,6 +139,16 @@ def test_a_plugin_loaded_twice_registers_once(plugin, monkeypatch):
     load_plugins([plugin, Path(plugin).name, f"./{Path(plugin).name}"])
 
     assert branch_names().count("one_convolution") == 1
+
+
+def test_a_plugin_that_was_loaded_by_its_path_can_be_imported(plugin, monkeypatch):
+    monkeypatch.syspath_prepend(Path(plugin).parent)
+    monkeypatch.delitem(sys.modules, Path(plugin).stem, raising=False)
+    load_plugins([plugin])
+    module = importlib.import_module(Path(plugin).stem)  # registers no part twice
+    monkeypatch.delitem(sys.modules, Path(plugin).stem)
+
+    assert Path(module.__file__).resolve() == Path(plugin).resolve()
 
 
 @pytest.mark.parametrize("stem", ["json", "keras", "branches", "heads", "my-parts.v2"])
