@@ -11,6 +11,7 @@ from configs.errors import DataError
 from configs.schema import DataConfig
 from ensemble.datasets.files import find_missing
 from ensemble.datasets.labels import ClassMap, map_classes, share_classes
+from ensemble.datasets.overview import describe_found
 from ensemble.datasets.registry import (
     SOURCES,
     Collection,
@@ -282,8 +283,8 @@ def choose_source(location: Location, source: str = "auto") -> DatasetSpec:
         return spec
     layouts = "; ".join(f"{spec.name} ({spec.summary})" for spec in _by_priority())
     raise DataError(
-        f"No known layout fits {_describe(location)}. Known: {layouts}. "
-        "With --source NAME you are told what that layout misses."
+        f"No known layout fits {_describe(location)}. {describe_found(location)} "
+        f"Known layouts: {layouts}. --source NAME reports what one of them lacks."
     )
 
 

@@ -88,11 +88,6 @@ class Collection:
     synthetic: bool = False
 
 
-def is_table(path: Path) -> bool:
-    """Returns whether a file is a table, judged by the end of its name."""
-    return path.suffix.lower() in {".csv", ".jsonl", ".parquet", ".tsv", ".txt"}
-
-
 @dataclass(frozen=True)
 class Location:
     """Where the user says the data is.
@@ -116,6 +111,7 @@ class Location:
             DataError: As `ensemble.datasets.files.open_files`.
         """
         from ensemble.datasets.files import open_files
+        from ensemble.datasets.tables import is_table
 
         return open_files([root for root in self.roots if not is_table(root)])
 

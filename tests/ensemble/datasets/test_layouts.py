@@ -374,3 +374,25 @@ def test_parquet_with_image_bytes_is_read(tmp_path):
             ("test", "happy"): b"a",
             ("test", "sad"): b"b",
         }
+
+
+@pytest.mark.parametrize(
+    ("contents", "found"),
+    [
+        ({**images("flat", count=3), "0.png": b""}, r"4 images .*3 in 'flat'.*no table.*--labels"),
+        (images("."), "2 images .*the folder itself.*no labels.*--labels"),
+        (
+            images("faces") | {"people.csv": "image,age\n"},
+            r"'people\.csv' with the columns image, age.*lacks a column called label.*--labels",
+        ),
+        ({"video.mp4": b"", "notes.doc": b""}, r"no image.*1 \.mp4.*--data"),
+        (
+            images("runs/x") | named(("runs/x/config.yaml", "runs/x/environment.json")),
+            r"no image.*'runs/x' is passed over: ensemble\.train wrote it",
+        ),
+    ],
+    ids=["one folder", "flat", "half a table", "no image", "a run"],
+)
+def test_an_unknown_layout_is_reported_with_what_was_found(contents, found, tmp_path):
+    with pytest.raises(DataError, match=rf"No known layout fits.*{found}"):
+        load_dataset(write(tmp_path, contents))
