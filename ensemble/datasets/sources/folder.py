@@ -1,7 +1,7 @@
 """Class folders: `train/happy/1.png`, or `happy/1.png` where the data has no splits yet."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -150,13 +150,19 @@ def _load(location: Location, top: Literal["class", "subject"]) -> Collection:
     records = read_records(files, layouts)
     _check_empty_classes(files, layouts, {record.label for record in records})
 
-    images = sum(map(is_image, files.names()))
-    ignored = {
-        "files that are no images": len(files.names()) - images,
-        "images outside of class folders": images - len(records),
-    }
-    notes = [f"{count} {what} are ignored" for what, count in ignored.items() if count]
-    return Collection(files, records, files.problems, [*files.notes, *notes])
+    images = list(filter(is_image, files.names()))
+    labelled = {record.name for record in records}
+    outside = Counter(str(PurePosixPath(name).parent) for name in images if name not in labelled)
+    notes = list(files.notes)
+    if others := len(files.names()) - len(images):
+        notes.append(f"{others} files that are no images are ignored")
+    if outside:
+        places = ", ".join(f"{folder}/ {count}" for folder, count in outside.most_common(5))
+        more = f" and {len(outside) - 5} more folders" if len(outside) > 5 else ""
+        notes.append(
+            f"{outside.total()} images outside of class folders are ignored ({places}{more})"
+        )
+    return Collection(files, records, files.problems, notes)
 
 
 def _find_levels(

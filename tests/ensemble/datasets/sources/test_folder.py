@@ -76,7 +76,15 @@ def test_what_is_ignored_is_counted(tmp_path):
 
     assert load(Location((tmp_path,))).notes == [
         "1 files that are no images are ignored",
-        "1 images outside of class folders are ignored",
+        "1 images outside of class folders are ignored (./ 1)",
+    ]
+
+
+def test_ignored_folders_beside_splits_are_named(tmp_path):
+    write(tmp_path, "train/happy/1.png", "train/sad/2.png", "fear/3.png", "fear/4.png")
+
+    assert load(Location((tmp_path,))).notes == [
+        "2 images outside of class folders are ignored (fear/ 2)"
     ]
 
 
