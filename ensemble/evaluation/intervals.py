@@ -5,7 +5,7 @@ Statistical Association 22, 1927), which keeps its width where none or all of th
 answers are right. F1 is a function of one proportion, and balanced accuracy a mean
 of independent ones; both follow from it. Macro-F1 and all differences have the
 central 95 % of bootstrap resamples of the images (Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993, chapter 13), drawn as counts of a confusion
+Introduction to the Bootstrap, 1993, chapter 13), sampled as counts of a confusion
 matrix from a multinomial distribution. A bootstrap knows only the mistakes it has
 seen: without any mistake, its interval has no width.
 
