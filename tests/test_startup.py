@@ -454,7 +454,7 @@ def test_a_locale_without_letters_ends_no_command(locale):
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("a" * 300, "at most 200 bytes. Received: 300"),
         ("喜" * 100, "at most 200 bytes. Received: 300"),
@@ -465,8 +465,8 @@ def test_a_locale_without_letters_ends_no_command(locale):
     ],
 )
 @pytest.mark.parametrize("words", [("ensemble.train",), ("ensemble.fuse", "runs/nowhere")])
-def test_a_name_that_is_no_folder_is_refused(words, name, told):
-    assert_refused(run(*words, "--name", name), told)
+def test_a_name_that_is_no_folder_is_refused(words, name, message):
+    assert_refused(run(*words, "--name", name), message)
 
 
 def test_without_a_home_folder_the_cache_must_be_named(tmp_path):

@@ -39,7 +39,7 @@ def load(location: Location) -> Collection:
 
     A path is relative to the table, to a root or to the folder around it. A path
     without a folder that leads nowhere finds the only image of that name in any
-    folder. An image that stands twice is kept once; with two different labels it
+    folder. An image in two rows is kept once; with two different labels it
     is left out.
 
     Raises:
@@ -74,7 +74,7 @@ def read_column(location: Location, column: str) -> dict[str, str]:
     cells = {number: row[key] for number, row in table.rows()}
     rows, _ = _read_rows(table)
     names = _find_images(_open_place(location, table), table, rows).names
-    # As in `load`, the first row of an image that stands twice counts.
+    # As in `load`, the first row of an image in two rows counts.
     return {names[number]: cells[number] for number in sorted(names, reverse=True)}
 
 
