@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from machine import describe_machine
 
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
 from branches import build_branch  # noqa: E402
-from ensemble.images.views import augmented_view  # noqa: E402
+from ensemble.data.views import augmented_view  # noqa: E402
 from ensemble.training.augmentation import Augmentation, make_layers  # noqa: E402
 
 _CLASSES = 8

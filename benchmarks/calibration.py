@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from machine import describe_machine
 
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
-from ensemble.comparison.recorded_answers import Answers, read_answers  # noqa: E402
-from ensemble.evaluation.calibration import (  # noqa: E402
+from ensemble.commands.compare.recorded_answers import Answers, read_answers  # noqa: E402
+from ensemble.metrics.calibration import (  # noqa: E402
     apply_temperature,
     fit_temperature,
     score_probabilities,

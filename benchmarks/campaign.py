@@ -29,15 +29,15 @@ from machine import describe_machine
 
 from configs.files import read_config
 from configs.search import SearchExperiment
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
-from ensemble.datasets.loading import Dataset, Split, load_dataset  # noqa: E402
-from ensemble.datasets.registry import Location  # noqa: E402
-from ensemble.images.pipeline import stream  # noqa: E402
-from ensemble.model import build_model  # noqa: E402
-from ensemble.tuning.spaces import SearchSpace  # noqa: E402
+from ensemble.commands.search.spaces import SearchSpace  # noqa: E402
+from ensemble.data.loading import Dataset, Split, load_dataset  # noqa: E402
+from ensemble.data.reading import stream  # noqa: E402
+from ensemble.data.registry import Location  # noqa: E402
+from ensemble.model.composition import build_model  # noqa: E402
 
 TABLES = ("table1_initializer", "table2_rate", "table3_epsilon")
 

@@ -27,13 +27,13 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face
-from ensemble.datasets.files import is_image, open_files
-from ensemble.datasets.leaks import find_repeats
-from ensemble.datasets.loading import load_dataset
-from ensemble.datasets.registry import Location
-from ensemble.images.decoding import decode
-from ensemble.images.pipeline import inspect
+from ensemble.data.decoding import decode
+from ensemble.data.files import is_image, open_files
+from ensemble.data.leakage import find_repeats
+from ensemble.data.loading import load_dataset
+from ensemble.data.reading import inspect
+from ensemble.data.registry import Location
+from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face
 
 
 def main() -> None:

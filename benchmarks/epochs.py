@@ -17,21 +17,21 @@ from statistics import median
 import numpy as np
 from machine import describe_machine
 
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
 from configs.schema import TrainingConfig  # noqa: E402
-from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
-from ensemble.datasets.loading import Split  # noqa: E402
+from ensemble.data.batches import Examples  # noqa: E402
+from ensemble.data.loading import Split  # noqa: E402
+from ensemble.data.reading import inspect, stream  # noqa: E402
+from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face  # noqa: E402
+from ensemble.data.views import View  # noqa: E402
 from ensemble.features.frozen_branch import FrozenBranch  # noqa: E402
 from ensemble.features.store import FeatureStore  # noqa: E402
-from ensemble.images.pipeline import inspect, stream  # noqa: E402
-from ensemble.images.views import View  # noqa: E402
-from ensemble.model import build_model  # noqa: E402
-from ensemble.training.batches import Examples  # noqa: E402
+from ensemble.model.composition import build_model  # noqa: E402
 from ensemble.training.targets import one_hot  # noqa: E402
 from ensemble.training.trainer import train_model  # noqa: E402
 

@@ -23,22 +23,22 @@ from PIL import Image
 
 from configs.files import write_config
 from configs.schema import ExperimentConfig
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
-from ensemble.comparison.candidates import read_candidates  # noqa: E402
-from ensemble.comparison.recorded_answers import read_answers  # noqa: E402
-from ensemble.datasets.loading import Split, load_labelled  # noqa: E402
-from ensemble.datasets.registry import Location  # noqa: E402
-from ensemble.evaluation.card import write_card  # noqa: E402
-from ensemble.evaluation.evaluating import judge, write_report  # noqa: E402
-from ensemble.evaluation.report import Report, TrainingSummary  # noqa: E402
+from ensemble.commands.compare.candidates import read_candidates  # noqa: E402
+from ensemble.commands.compare.recorded_answers import read_answers  # noqa: E402
+from ensemble.commands.report.page import write_page  # noqa: E402
+from ensemble.commands.report.reading import read_record  # noqa: E402
+from ensemble.data.loading import Split, load_labelled  # noqa: E402
+from ensemble.data.registry import Location  # noqa: E402
+from ensemble.metrics.card import write_card  # noqa: E402
+from ensemble.metrics.evaluating import judge, write_report  # noqa: E402
+from ensemble.metrics.report import Report, TrainingSummary  # noqa: E402
 from ensemble.plots.curves import plot_curves  # noqa: E402
 from ensemble.plots.figures import png  # noqa: E402
-from ensemble.reports.page import write_page  # noqa: E402
-from ensemble.reports.reading import read_record  # noqa: E402
-from ensemble.run import Run  # noqa: E402
+from ensemble.runs.run import Run  # noqa: E402
 
 _SIZE = 48  # pixels
 _EPOCHS = 30

@@ -20,13 +20,13 @@ import numpy as np
 from machine import describe_machine
 
 from configs.errors import UserError
-from ensemble.cli import load_backend
-from ensemble.exports.runtimes import RUNTIMES, load_exported
+from ensemble.cli.command_line import load_backend
+from ensemble.model.runtimes import RUNTIMES, load_exported
 
 load_backend()  # quietly, before anything imports Keras
 
-from ensemble.exports.exporting import export_model  # noqa: E402
-from ensemble.model import build_model  # noqa: E402
+from ensemble.commands.export.exporting import export_model  # noqa: E402
+from ensemble.model.composition import build_model  # noqa: E402
 
 _BATCHES = (1, 32)
 

@@ -23,15 +23,15 @@ import numpy as np
 from machine import describe_machine
 
 from configs.errors import ConfigError
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
-from ensemble.exports.runtimes import import_openvino  # noqa: E402
 from ensemble.features.engines import Engine, make_engine  # noqa: E402
-from ensemble.model import build_extractor  # noqa: E402
+from ensemble.model.composition import build_extractor  # noqa: E402
+from ensemble.model.runtimes import import_openvino  # noqa: E402
 
 _MATRICES = (512, 2048)  # rows and columns
 

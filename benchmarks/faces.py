@@ -22,10 +22,10 @@ import numpy as np
 from machine import describe_machine
 
 from configs.errors import UserError
-from ensemble.datasets.files import is_image, open_files
+from ensemble.data.decoding import decode_whole
+from ensemble.data.files import is_image, open_files
 from ensemble.faces.crops import FaceResult, build_detector, crop_faces
 from ensemble.faces.registry import DETECTORS, Box
-from ensemble.images.decoding import decode_whole
 
 OVERLAP = 0.3
 THRESHOLDS = {"yunet": (0.5, 0.6, 0.7, 0.8, 0.9), "haar": (2, 3, 5)}

@@ -21,16 +21,16 @@ import numpy as np
 from machine import describe_machine, resident
 
 from configs.schema import ExperimentConfig
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
-from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
-from ensemble.model import MultiBranchModel, build_model  # noqa: E402
-from ensemble.run import Run  # noqa: E402
-from ensemble.training.batches import Examples  # noqa: E402
+from ensemble.data.batches import Examples  # noqa: E402
+from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face  # noqa: E402
+from ensemble.model.composition import MultiBranchModel, build_model  # noqa: E402
+from ensemble.runs.run import Run  # noqa: E402
 from ensemble.training.checkpoint import write_checkpoint  # noqa: E402
 from ensemble.training.fine_tuning import fine_tune, named_input, thaw_branches  # noqa: E402
 from ensemble.training.history import Progress  # noqa: E402

@@ -23,20 +23,20 @@ import numpy as np
 from machine import describe_machine
 
 from configs.schema import TrainingConfig
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
-from ensemble.model import build_classifier  # noqa: E402
-from ensemble.training.batches import (  # noqa: E402
+from ensemble.data.batches import (  # noqa: E402
     Examples,
     draw_order,
     read_blocks,
 )
+from ensemble.model.composition import build_classifier  # noqa: E402
+from ensemble.model.optimizers import FusedAdam  # noqa: E402
 from ensemble.training.loops import training_loop  # noqa: E402
-from ensemble.training.optimizers import FusedAdam  # noqa: E402
 from ensemble.training.targets import one_hot  # noqa: E402
 from ensemble.training.trainer import train_model  # noqa: E402
 from ensemble.training.wide_loop import wide_loop  # noqa: E402

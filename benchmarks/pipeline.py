@@ -19,21 +19,21 @@ import numpy as np
 from machine import describe_machine
 from PIL import Image
 
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
 import keras  # noqa: E402
 
-from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
-from ensemble.datasets.loading import Split, load_dataset  # noqa: E402
-from ensemble.datasets.registry import Location  # noqa: E402
+from ensemble.data.loading import Split, load_dataset  # noqa: E402
+from ensemble.data.reading import inspect, stream  # noqa: E402
+from ensemble.data.registry import Location  # noqa: E402
+from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face  # noqa: E402
+from ensemble.data.views import View  # noqa: E402
 from ensemble.features.engines import make_engine  # noqa: E402
 from ensemble.features.frozen_branch import FrozenBranch  # noqa: E402
 from ensemble.features.store import FeatureStore  # noqa: E402
-from ensemble.images.pipeline import inspect, stream  # noqa: E402
-from ensemble.images.views import View  # noqa: E402
-from ensemble.model import build_extractor  # noqa: E402
+from ensemble.model.composition import build_extractor  # noqa: E402
 
 
 def main() -> None:

@@ -25,17 +25,17 @@ import numpy as np
 from machine import describe_machine, resident
 from PIL import Image
 
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
-from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face  # noqa: E402
-from ensemble.exports.exporting import export_model  # noqa: E402
-from ensemble.exports.runtimes import load_exported  # noqa: E402
-from ensemble.model import build_model  # noqa: E402
-from ensemble.prediction.face_search import FaceSearch  # noqa: E402
-from ensemble.prediction.photos import find_photos, read_frames  # noqa: E402
-from ensemble.prediction.predictor import Predictor  # noqa: E402
+from ensemble.commands.export.exporting import export_model  # noqa: E402
+from ensemble.commands.predict.face_search import FaceSearch  # noqa: E402
+from ensemble.commands.predict.photos import find_photos, read_frames  # noqa: E402
+from ensemble.commands.predict.predictor import Predictor  # noqa: E402
+from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face  # noqa: E402
+from ensemble.model.composition import build_model  # noqa: E402
+from ensemble.model.runtimes import load_exported  # noqa: E402
 
 _BATCH = 32
 

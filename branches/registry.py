@@ -45,19 +45,7 @@ class BranchSpec:
     stages: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-BRANCHES: Registry[BranchSpec] = Registry(
-    "branch",
-    package="branches",
-    machinery={
-        "registry",
-        "arithmetic",
-        "builder",
-        "preprocessing",
-        "weights",
-        "checksums",
-        "checks",
-    },
-)
+BRANCHES: Registry[BranchSpec] = Registry("branch", package="branches.families")
 
 
 def register_branch(spec: BranchSpec) -> BranchSpec:

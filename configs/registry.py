@@ -42,20 +42,18 @@ def unknown(kind: str, received: str, known: Collection[str]) -> str:
 class Registry(Generic[T]):
     """Parts of one kind by name.
 
-    The modules beside the registry are imported on the first look, so that a
+    The modules of its package are imported on the first look, so that a
     new part is one new file and no other edit. A part registers itself when its
     module is imported; a part from outside needs only to be imported.
 
     Args:
         kind: What a part is called in messages, such as "branch".
-        package: The package whose modules register parts.
-        machinery: Modules of that package which register nothing.
+        package: A package that holds nothing but modules which register parts.
     """
 
-    def __init__(self, kind: str, package: str, machinery: Collection[str] = ()) -> None:
+    def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self._package = package
-        self._machinery = frozenset(machinery)
         self._parts: dict[str, T] = {}
         self._discovered = False
 
@@ -112,5 +110,4 @@ class Registry(Generic[T]):
         self._discovered = True
         package = importlib.import_module(self._package)
         for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
-            if module.name not in self._machinery:
-                importlib.import_module(f"{self._package}.{module.name}")
+            importlib.import_module(f"{self._package}.{module.name}")

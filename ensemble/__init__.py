@@ -11,54 +11,54 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from configs.schema import ExperimentConfig
-    from ensemble.datasets.loading import Dataset, load_dataset
-    from ensemble.datasets.registry import Location
-    from ensemble.evaluation.evaluating import evaluate_run
-    from ensemble.evaluation.report import Report
+    from ensemble.commands.export.exporting import export_model, export_run
+    from ensemble.commands.extract.filling import fill_store
+    from ensemble.commands.fuse.fusing import fuse_models, fuse_runs
+    from ensemble.commands.predict.predictor import Prediction, Predictor
+    from ensemble.data.loading import Dataset, load_dataset
+    from ensemble.data.registry import Location
     from ensemble.experiment import FitResult, fit
-    from ensemble.exports.exporting import export_model, export_run
-    from ensemble.exports.runtimes import ExportedModel, load_exported
     from ensemble.features.frozen_branch import FrozenBranch
     from ensemble.features.store import FeatureStore
-    from ensemble.late_fusion.fusing import fuse_models, fuse_runs
-    from ensemble.model import (
+    from ensemble.metrics.evaluating import evaluate_run
+    from ensemble.metrics.report import Report
+    from ensemble.model.composition import (
         MultiBranchModel,
         build_classifier,
         build_extractor,
         build_model,
         compose,
     )
-    from ensemble.prediction.predictor import Prediction, Predictor
-    from ensemble.preparation import fill_store
-    from ensemble.run import Run
+    from ensemble.model.runtimes import ExportedModel, load_exported
+    from ensemble.runs.run import Run
     from ensemble.training.trainer import train_model
 
 _HOME = {
-    "Dataset": "ensemble.datasets.loading",
+    "Dataset": "ensemble.data.loading",
     "ExperimentConfig": "configs.schema",
-    "ExportedModel": "ensemble.exports.runtimes",
+    "ExportedModel": "ensemble.model.runtimes",
     "FeatureStore": "ensemble.features.store",
     "FitResult": "ensemble.experiment",
     "FrozenBranch": "ensemble.features.frozen_branch",
-    "Location": "ensemble.datasets.registry",
-    "MultiBranchModel": "ensemble.model",
-    "Prediction": "ensemble.prediction.predictor",
-    "Predictor": "ensemble.prediction.predictor",
-    "Report": "ensemble.evaluation.report",
-    "Run": "ensemble.run",
-    "build_classifier": "ensemble.model",
-    "build_extractor": "ensemble.model",
-    "build_model": "ensemble.model",
-    "compose": "ensemble.model",
-    "evaluate_run": "ensemble.evaluation.evaluating",
-    "export_model": "ensemble.exports.exporting",
-    "export_run": "ensemble.exports.exporting",
-    "fill_store": "ensemble.preparation",
+    "Location": "ensemble.data.registry",
+    "MultiBranchModel": "ensemble.model.composition",
+    "Prediction": "ensemble.commands.predict.predictor",
+    "Predictor": "ensemble.commands.predict.predictor",
+    "Report": "ensemble.metrics.report",
+    "Run": "ensemble.runs.run",
+    "build_classifier": "ensemble.model.composition",
+    "build_extractor": "ensemble.model.composition",
+    "build_model": "ensemble.model.composition",
+    "compose": "ensemble.model.composition",
+    "evaluate_run": "ensemble.metrics.evaluating",
+    "export_model": "ensemble.commands.export.exporting",
+    "export_run": "ensemble.commands.export.exporting",
+    "fill_store": "ensemble.commands.extract.filling",
     "fit": "ensemble.experiment",
-    "fuse_models": "ensemble.late_fusion.fusing",
-    "fuse_runs": "ensemble.late_fusion.fusing",
-    "load_dataset": "ensemble.datasets.loading",
-    "load_exported": "ensemble.exports.runtimes",
+    "fuse_models": "ensemble.commands.fuse.fusing",
+    "fuse_runs": "ensemble.commands.fuse.fusing",
+    "load_dataset": "ensemble.data.loading",
+    "load_exported": "ensemble.model.runtimes",
     "train_model": "ensemble.training.trainer",
 }
 
@@ -90,6 +90,10 @@ __all__ = [
     "load_exported",
     "train_model",
 ]
+
+
+# `python -m ensemble.train` runs `ensemble/commands/train/__main__.py`.
+__path__.append(str(Path(__file__).parent / "commands"))
 
 
 def __getattr__(name: str) -> Any:

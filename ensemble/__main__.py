@@ -6,7 +6,7 @@ from importlib import import_module
 
 from configs.errors import ConfigError
 from configs.registry import unknown
-from ensemble.cli import run_command
+from ensemble.cli.command_line import run_command
 
 COMMANDS = {
     "prepare": "cut the faces out of raw photos",
@@ -38,7 +38,7 @@ def _run(argv: Sequence[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise ConfigError(unknown("command", command, list(COMMANDS)))
-    return import_module(f"ensemble.{command}").main(rest)
+    return import_module(f"ensemble.commands.{command}.__main__").main(rest)
 
 
 if __name__ == "__main__":

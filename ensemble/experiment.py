@@ -14,33 +14,29 @@ from matplotlib.figure import Figure
 
 from configs.errors import RunError
 from configs.schema import ExperimentConfig
-from ensemble.datasets.leaks import REPEAT_COLUMNS, repeat_rows
-from ensemble.datasets.loading import Dataset, Split
-from ensemble.devices.cluster import distribute, notice_loss
-from ensemble.devices.distribution import Distribution
-from ensemble.environment import describe_environment
-from ensemble.evaluation.calibration import calibrate
-from ensemble.evaluation.card import write_card
-from ensemble.evaluation.evaluating import judge, write_report
-from ensemble.evaluation.report import Report
-from ensemble.images.pipeline import read_image
-from ensemble.locks import LockedError, locked
-from ensemble.model import MultiBranchModel, compose, feature_shapes
+from ensemble.data.inspection import (
+    Images,
+    check_readable,
+    count_classes,
+    inspect_dataset,
+    log_duplicates,
+    log_problems,
+)
+from ensemble.data.leakage import REPEAT_COLUMNS, repeat_rows
+from ensemble.data.loading import Dataset, Split
+from ensemble.data.reading import read_image
+from ensemble.faces.store import read_dataset
+from ensemble.features.extraction import build_frozen, log_start
+from ensemble.metrics.calibration import calibrate
+from ensemble.metrics.card import write_card
+from ensemble.metrics.evaluating import judge, write_report
+from ensemble.metrics.report import Report
+from ensemble.model.composition import MultiBranchModel, compose, feature_shapes
 from ensemble.plots.curves import plot_curves
 from ensemble.plots.figures import png
 from ensemble.plots.pictures import MOST_IMAGES, plot_contact_sheet
-from ensemble.preparation import (
-    Images,
-    build_frozen,
-    count_classes,
-    inspect_dataset,
-    read_dataset,
-    refuse_unreadable,
-    tell_problems,
-    tell_repeats,
-    tell_start,
-)
-from ensemble.records import (
+from ensemble.runs.environment import describe_environment
+from ensemble.runs.records import (
     SPLIT_COLUMNS,
     describe_experiment,
     record_data,
@@ -48,8 +44,11 @@ from ensemble.records import (
     save_model,
     split_rows,
 )
-from ensemble.run import Run
+from ensemble.runs.run import Run
+from ensemble.system.locks import LockedError, locked
 from ensemble.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
+from ensemble.training.cluster import distribute, notice_loss
+from ensemble.training.distribution import Distribution
 from ensemble.training.history import History, Progress
 from ensemble.training.phases import make_classifier, train_phases
 from ensemble.training.tracking import tracking
@@ -176,11 +175,11 @@ def _fit(
     trackers: Sequence[keras.callbacks.Callback],
     begun: Callable[[Mapping[str, Any]], Progress | None] | None = None,
 ) -> FitResult:
-    tell_start(config, dataset)
+    log_start(config, dataset)
     size = config.data.image_size
     images = images or inspect_dataset(dataset, config.data)
     _tell_flaws(run, images)
-    refuse_unreadable(dataset, images)
+    check_readable(dataset, images)
     if progress is None:
         run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset.classes, images))
         run.write("samples.png", png(_plot_samples(dataset, images.train.readable, size)))
@@ -268,10 +267,10 @@ def _tell_flaws(run: Run, images: Images) -> None:
     if images.problems:
         rows = ((problem.name, problem.reason) for problem in images.problems)
         path = run.write_table("bad_images.csv", ["path", "reason"], rows)
-        tell_problems(images.problems, f"; all are in {path}")
+        log_problems(images.problems, f"; all are in {path}")
     if images.repeats:
         path = run.write_table("duplicates.csv", REPEAT_COLUMNS, repeat_rows(images.repeats))
-        tell_repeats(images, f"; all are in {path}")
+        log_duplicates(images, f"; all are in {path}")
 
 
 def _plot_samples(dataset: Dataset, split: Split, image_size: int) -> Figure:

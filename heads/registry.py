@@ -41,9 +41,7 @@ class HeadSpec:
     spatial: bool = False
 
 
-HEADS: Registry[HeadSpec] = Registry(
-    "head", package="heads", machinery={"registry", "builder", "checks"}
-)
+HEADS: Registry[HeadSpec] = Registry("head", package="heads.kinds")
 
 
 def register_head(spec: HeadSpec) -> HeadSpec:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from branches.registry import BRANCHES, BranchSpec
 from configs.schema import ExperimentConfig
-from ensemble.cli import load_backend
+from ensemble.cli.command_line import load_backend
 
 
 def pytest_configure() -> None:

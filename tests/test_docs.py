@@ -25,8 +25,8 @@ from configs.leaves import leaf_paths
 from configs.schema import FaceSetConfig
 from configs.search import SearchExperiment
 from ensemble.__main__ import COMMANDS, main
-from ensemble.datasets.drawn_faces import draw_face
-from ensemble.datasets.registry import SOURCES
+from ensemble.data.registry import SOURCES
+from ensemble.data.synthetic_faces import draw_face
 from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS
 from tools.settings_page import settings_page
@@ -132,7 +132,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has `ensemble.serve` end as soon as it is ready, on whatever port is free."""
     uvicorn = pytest.importorskip("uvicorn")
-    from ensemble import serve
+    from ensemble.commands.serve import __main__ as serve
 
     listen = serve.listen
     monkeypatch.setattr(serve, "listen", lambda host, _: listen(host, 0))

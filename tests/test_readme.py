@@ -11,7 +11,7 @@ import pytest
 
 from branches.registry import BRANCHES
 from ensemble.__main__ import COMMANDS
-from ensemble.train import main as train
+from ensemble.commands.train.__main__ import main as train
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")

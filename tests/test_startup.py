@@ -330,8 +330,8 @@ def test_a_wrong_backend_is_told(monkeypatch):
 
 def test_the_backend_is_no_matter_of_garbage_collection():
     code = (
-        "import gc; from ensemble.cli import load_backend; load_backend(devices=False);"
-        "frozen = gc.get_freeze_count(); load_backend();"
+        "import gc; from ensemble.cli.command_line import load_backend;"
+        "load_backend(devices=False); frozen = gc.get_freeze_count(); load_backend();"
         "print(gc.isenabled(), frozen > 10_000, gc.get_freeze_count() <= frozen)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from configs.leaves import section_of
 from configs.options import options_model
 from configs.schema import ExperimentConfig, FaceSetConfig, Part
 from configs.search import SearchConfig
-from ensemble.datasets.registry import SOURCES
+from ensemble.data.registry import SOURCES
 from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS, HeadSpec
 

@@ -1,1 +1,1 @@
-"""Face detectors, and how a face is cut out."""
+"""Face detection and crops."""

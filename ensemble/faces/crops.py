@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from configs.errors import DataError, UserError
+from ensemble.data.decoding import ImageError, decode_whole
 from ensemble.faces.registry import DETECTORS, Box, Detector, Face
-from ensemble.images.decoding import ImageError, decode_whole
 
 log = logging.getLogger(__name__)
 

@@ -63,11 +63,7 @@ class DetectorSpec:
     reference: str = ""
 
 
-DETECTORS: Registry[DetectorSpec] = Registry(
-    "face detector",
-    package="ensemble.faces",
-    machinery={"registry", "crops", "downloads", "opencv", "store"},
-)
+DETECTORS: Registry[DetectorSpec] = Registry("face detector", package="ensemble.faces.detectors")
 
 
 def register_detector(spec: DetectorSpec) -> DetectorSpec:

@@ -1,12 +1,15 @@
 """Faces in the place of images, so that all that reads images sees faces."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from configs.schema import FaceConfig
-from ensemble.datasets.registry import ImageStore
+from configs.schema import DataConfig, FaceConfig
+from ensemble.data.decoding import ImageError
+from ensemble.data.loading import Dataset, load_dataset, locate
+from ensemble.data.registry import ImageStore
 from ensemble.faces.crops import build_detector, crop_faces
 from ensemble.faces.registry import Detector, Face
-from ensemble.images.decoding import ImageError
 
 
 class FaceStore:
@@ -61,3 +64,25 @@ def face_images(images: ImageStore, settings: FaceConfig) -> ImageStore:
     """
     detector = build_detector(settings.detector, settings.model, settings.threshold)
     return images if detector is None else FaceStore(images, detector, settings)
+
+
+def read_dataset(config: DataConfig, seed: int) -> Dataset:
+    """Returns the dataset that settings describe, its splits drawn by the seed.
+
+    Where a face detector is set, an image is the face in it.
+    """
+    dataset = load_dataset(
+        locate(config),
+        source=config.source,
+        classes=config.classes,
+        merge=config.merge,
+        validation_fraction=config.validation_fraction,
+        seed=seed,
+    )
+    images = face_images(dataset.train.images, config.faces)
+    return replace(
+        dataset,
+        train=replace(dataset.train, images=images),
+        validation=replace(dataset.validation, images=images),
+        test=replace(dataset.test, images=images) if dataset.test else None,
+    )

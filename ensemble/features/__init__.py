@@ -1,1 +1,1 @@
-"""Features of frozen branches: extracted once, kept, and read by all that comes after."""
+"""Stored features of frozen branches."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import StoreError
-from ensemble.devices.limits import memory_limit
+from ensemble.system.limits import memory_limit
 
 log = logging.getLogger(__name__)
 

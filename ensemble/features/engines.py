@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from configs.errors import ConfigError
-from ensemble.devices.devices import has_gpu, is_out_of_memory
-from ensemble.exports.conversion import to_openvino
-from ensemble.exports.runtimes import import_openvino, reason_of
-from ensemble.training.precision import Precision, in_precision
+from ensemble.model.conversion import to_openvino
+from ensemble.model.precision import Precision, in_precision
+from ensemble.model.runtimes import import_openvino, reason_of
+from ensemble.system.devices import has_gpu, is_out_of_memory
 
 EngineName = Literal["auto", "keras", "openvino"]
 Tag = TypeVar("Tag")

@@ -14,14 +14,14 @@ from branches.checksums import architecture_checksum, weights_checksum
 from branches.registry import BRANCHES
 from configs.errors import ConfigError, StoreError
 from configs.schema import Branch
-from ensemble.datasets.loading import Split
+from ensemble.data.loading import Split
+from ensemble.data.reading import stream
+from ensemble.data.views import View
 from ensemble.features.arrays import allocate
 from ensemble.features.engines import Engine, EngineName, engine_family, make_engine
 from ensemble.features.store import BranchKey, FeatureGroup, FeatureStore
-from ensemble.images.pipeline import stream
-from ensemble.images.views import View
-from ensemble.progress import progress_bar
-from ensemble.training.precision import Precision
+from ensemble.model.precision import Precision
+from ensemble.system.progress import progress_bar
 
 log = logging.getLogger(__name__)
 

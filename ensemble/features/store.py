@@ -29,8 +29,8 @@ from ensemble.features.shards import (
     write_shard,
     write_whole,
 )
-from ensemble.locks import locked
-from ensemble.user_cache import user_cache
+from ensemble.system.locks import locked
+from ensemble.system.user_cache import user_cache
 
 # Goes up when decoding, views or scaling change, so that older numbers are not taken for new.
 PIPELINE = 2

@@ -1,1 +1,1 @@
-"""Pictures of data, trainings, answers and their mistakes."""
+"""Figures drawn by matplotlib."""

@@ -1,1 +1,1 @@
-"""Phases of epochs on features and on images."""
+"""Training: phases, targets, augmentation, callbacks, distribution."""

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ensemble.devices.distribution import local_cpu
+from ensemble.training.distribution import local_cpu
 from ensemble.training.mixing import mix
 
 _CHUNK = 256  # images at a time: memory stays small, however long a block is

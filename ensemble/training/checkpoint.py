@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import RunError
-from ensemble.run import Run
+from ensemble.runs.run import Run
 from ensemble.training.history import History, Progress
 
 _FILE = "checkpoint.npz"

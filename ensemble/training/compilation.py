@@ -6,8 +6,8 @@ from typing import Any
 import keras
 
 from configs.schema import TrainingConfig
+from ensemble.model.optimizers import FusedAdam
 from ensemble.training.epochs import Phase
-from ensemble.training.optimizers import FusedAdam
 
 
 def compile_model(model: keras.Model, config: TrainingConfig, phase: Phase, *, steps: int) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from configs.schema import TrainingConfig
-from ensemble.training.batches import (
+from ensemble.data.batches import (
     Block,
     Change,
     Examples,

@@ -9,17 +9,17 @@ import numpy as np
 
 from branches.builder import thaw
 from configs.schema import ExperimentConfig
-from ensemble.datasets.loading import Split
-from ensemble.devices.distribution import ALONE, Distribution
+from ensemble.data.batches import Examples
+from ensemble.data.loading import Split
+from ensemble.data.reading import stream
 from ensemble.features.arrays import allocate
-from ensemble.images.pipeline import stream
-from ensemble.model import MultiBranchModel
-from ensemble.progress import progress_bar
+from ensemble.model.composition import MultiBranchModel
+from ensemble.model.precision import in_precision
+from ensemble.system.progress import progress_bar
 from ensemble.training.augmentation import Augmentation
-from ensemble.training.batches import Examples
+from ensemble.training.distribution import ALONE, Distribution
 from ensemble.training.epochs import Phase
 from ensemble.training.history import History, Progress
-from ensemble.training.precision import in_precision
 from ensemble.training.trainer import train_model
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.evaluation.report import TrainingSummary
+from ensemble.metrics.report import TrainingSummary
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from ensemble.devices.distribution import ALONE, Distribution
-from ensemble.training.batches import Block
+from ensemble.data.batches import Block
+from ensemble.training.distribution import ALONE, Distribution
 
 Loop = Callable[[Iterable[Block]], None]
 

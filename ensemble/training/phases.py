@@ -10,14 +10,16 @@ import keras
 import numpy as np
 
 from configs.schema import ExperimentConfig, ModelConfig
-from ensemble.devices.distribution import ALONE, Distribution
+from ensemble.data.batches import Examples, Inputs
+from ensemble.data.inspection import Images
+from ensemble.data.views import training_views
+from ensemble.features.extraction import describe_branch, freeze_branches
 from ensemble.features.store import FeatureStore
-from ensemble.fusion import adapt_scales
-from ensemble.model import FeatureShape, MultiBranchModel, build_classifier
-from ensemble.preparation import Images, freeze_branches, tell_branch, training_views
-from ensemble.records import record_features
+from ensemble.model.composition import FeatureShape, MultiBranchModel, build_classifier
+from ensemble.model.fusion import adapt_scales
+from ensemble.runs.records import record_features
 from ensemble.training import fine_tuning
-from ensemble.training.batches import Examples, Inputs
+from ensemble.training.distribution import ALONE, Distribution
 from ensemble.training.fine_tuning import fine_tune, load_pixels, named_input
 from ensemble.training.history import History, Progress
 from ensemble.training.targets import make_targets, one_hot
@@ -152,7 +154,7 @@ def _load_features(
         validation[branch.label] = branch.load(
             images.validation.readable, images.validation.digests, views[:1]
         )
-        log.info("%s", tell_branch(branch))
+        log.info("%s", describe_branch(branch))
     log.info("features had in %.0f s", time.perf_counter() - started)
     return train, validation, record_features(branches)
 

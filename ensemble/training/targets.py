@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from configs.errors import DataError
-from ensemble.datasets.loading import Split
+from ensemble.data.loading import Split
 
 TargetKind = Literal["label", "distribution", "drawn"]
 

@@ -9,7 +9,7 @@ import keras
 
 from configs.errors import ConfigError
 from configs.schema import ExperimentConfig
-from ensemble.run import Run
+from ensemble.runs.run import Run
 from ensemble.training.checkpoint import has_checkpoint
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ import numpy as np
 
 from configs.errors import ConfigError
 from configs.schema import TrainingConfig
-from ensemble.devices.devices import refuse_full_memory
-from ensemble.devices.distribution import ALONE, Distribution
-from ensemble.fusion import refresh_scales
-from ensemble.progress import progress_bar
-from ensemble.training.batches import Block, Examples, first_views, read_blocks
+from ensemble.data.batches import Block, Examples, first_views, read_blocks
+from ensemble.model.fusion import refresh_scales
+from ensemble.system.devices import refuse_full_memory
+from ensemble.system.progress import progress_bar
 from ensemble.training.compilation import compile_model, make_schedule
+from ensemble.training.distribution import ALONE, Distribution
 from ensemble.training.epochs import Phase, seed_of, training_blocks, validation_blocks
 from ensemble.training.history import History, Progress
 from ensemble.training.interrupts import Interrupts

@@ -15,12 +15,12 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
-from ensemble.devices.devices import has_gpu
-from ensemble.devices.distribution import ALONE, Distribution
-from ensemble.training.batches import Block, Inputs
+from ensemble.data.batches import Block, Inputs
+from ensemble.model.optimizers import FusedAdam
+from ensemble.system.devices import has_gpu
+from ensemble.training.distribution import ALONE, Distribution
 from ensemble.training.host_call import call_host
 from ensemble.training.loops import Loop, build_state, training_loop
-from ensemble.training.optimizers import FusedAdam
 
 _FEWEST_WEIGHTS = 2 * 10**6  # with fewer, a step's time is not that of memory
 _INERT = (  # layers that do the same in training, and learn nothing

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from ensemble.devices.cores import count_cores
+from ensemble.system.cores import count_cores
 from ensemble.training.machine_code import ROWS, SIDE, compile_step
 
 _LINE = 64  # bytes that a cache moves at a time

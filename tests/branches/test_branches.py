@@ -16,7 +16,7 @@ from branches.checksums import weights_checksum
 from branches.preprocessing import scale_pixels
 from branches.registry import BRANCHES, BranchSpec, branch_names, check_size
 from configs.errors import ConfigError
-from ensemble.checks import load_plugins
+from ensemble.cli.checks import load_plugins
 
 pytestmark = pytest.mark.backend
 

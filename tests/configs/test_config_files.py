@@ -10,8 +10,8 @@ from configs.errors import ConfigError
 from configs.files import config_names, load_yaml, read_config, write_config
 from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment
-from ensemble.checks import find_mistakes
-from ensemble.tuning.spaces import SearchSpace
+from ensemble.cli.checks import find_mistakes
+from ensemble.commands.search.spaces import SearchSpace
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -38,10 +38,12 @@ def toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         "from collections import namedtuple\n"
         "from configs.registry import Registry\n"
         "Tool = namedtuple('Tool', 'name')\n"
-        "TOOLS = Registry('tool', package='toolbox', machinery={'registry', 'machine'})\n"
+        "TOOLS = Registry('tool', package='toolbox.kinds')\n"
     )
-    (folder / "machine.py").write_text("raise AssertionError('machinery is no part')\n")
-    (folder / "axe.py").write_text(
+    (folder / "machine.py").write_text("raise AssertionError('this module is not a part')\n")
+    (folder / "kinds").mkdir()
+    (folder / "kinds" / "__init__.py").touch()
+    (folder / "kinds" / "axe.py").write_text(
         "from toolbox.registry import TOOLS, Tool\nTOOLS.register(Tool('axe'))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -123,13 +125,13 @@ def test_a_temporary_part_cannot_take_a_name_that_is_given(tools):
 def test_modules_beside_a_registry_are_imported_on_the_first_look(toolbox):
     from toolbox.registry import TOOLS
 
-    assert "toolbox.axe" not in sys.modules
+    assert "toolbox.kinds.axe" not in sys.modules
     assert TOOLS.names() == ["axe"]
-    assert "toolbox.axe" in sys.modules
+    assert "toolbox.kinds.axe" in sys.modules
 
 
 def test_a_new_part_is_one_new_file(toolbox):
-    (toolbox / "chisel.py").write_text(
+    (toolbox / "kinds" / "chisel.py").write_text(
         "from toolbox.registry import TOOLS, Tool\nTOOLS.register(Tool('chisel'))\n"
     )
     from toolbox.registry import TOOLS

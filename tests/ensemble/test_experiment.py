@@ -14,9 +14,9 @@ from PIL import Image
 from configs.errors import DataError, RunError, WeightsError
 from configs.files import read_config
 from configs.schema import DataConfig, ExperimentConfig
-from ensemble.evaluation.evaluating import evaluate_run
 from ensemble.experiment import FitResult, fit
-from ensemble.run import Run
+from ensemble.metrics.evaluating import evaluate_run
+from ensemble.runs.run import Run
 
 pytestmark = pytest.mark.backend
 
@@ -276,7 +276,7 @@ def test_a_weights_file_is_recorded_with_its_checksum(make_config, tiny, tmp_pat
 def test_the_saved_model_is_calibrated_and_answers_what_it_did(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ensemble.evaluation.calibration._FEWEST_MISTAKES", 1)  # of few images
+    monkeypatch.setattr("ensemble.metrics.calibration._FEWEST_MISTAKES", 1)  # of few images
     settings = {"epochs": 1, "learning_rate": 1e-4}
     data = {"validation_fraction": 0.5}
     plain = fit(make_config(data=data, training={**settings, "calibrate": False}))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs.errors import ConfigError
-from ensemble.model import build_classifier, build_extractor, feature_shapes
+from ensemble.model.composition import build_classifier, build_extractor, feature_shapes
 from heads.builder import build_head
 from heads.checks import check_head
 from heads.registry import HEADS, HeadSpec, head_names

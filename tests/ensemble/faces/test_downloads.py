@@ -5,8 +5,8 @@ import hashlib
 import pytest
 
 from configs.errors import WeightsError
-from ensemble import user_cache
 from ensemble.faces.downloads import Download, find_download
+from ensemble.system import user_cache
 
 CONTENT = b"a model"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

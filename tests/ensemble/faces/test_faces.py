@@ -8,12 +8,12 @@ from PIL import Image
 
 from configs.errors import DataError
 from configs.schema import FaceConfig
-from ensemble.datasets.loading import Split
+from ensemble.data.decoding import ImageError
+from ensemble.data.loading import Split
+from ensemble.data.reading import inspect
 from ensemble.faces.crops import crop_faces
 from ensemble.faces.registry import DETECTORS, Box, DetectorSpec, Face
 from ensemble.faces.store import face_images
-from ensemble.images.decoding import ImageError
-from ensemble.images.pipeline import inspect
 
 
 def coordinates(height, width):

@@ -11,13 +11,13 @@ import pytest
 
 from branches.registry import BRANCHES, branch_names
 from configs.errors import ConfigError
-from ensemble.datasets.drawn_faces import EXPRESSIONS, draw_face
-from ensemble.devices.cores import count_cores
-from ensemble.exports.runtimes import import_openvino
+from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face
 from ensemble.features import engines
 from ensemble.features.engines import make_engine
-from ensemble.model import build_extractor
-from ensemble.training.precision import in_precision
+from ensemble.model.composition import build_extractor
+from ensemble.model.precision import in_precision
+from ensemble.model.runtimes import import_openvino
+from ensemble.system.cores import count_cores
 
 pytestmark = pytest.mark.backend
 
@@ -292,7 +292,7 @@ def test_openvino_knows_float32_only(model):
 @needs_openvino
 def test_openvino_reports_to_nobody():
     code = (
-        "import sys; from ensemble.exports.runtimes import import_openvino; import_openvino();"
+        "import sys; from ensemble.model.runtimes import import_openvino; import_openvino();"
         "sys.exit(any(sys.modules[m] for m in sys.modules if m.startswith('openvino_telemetry')))"
     )
 

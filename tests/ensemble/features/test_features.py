@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from configs.errors import ConfigError, StoreError
-from ensemble.cache import main as cache
-from ensemble.datasets.loading import Split
+from ensemble.commands.cache.__main__ import main as cache
+from ensemble.data.loading import Split
+from ensemble.data.reading import inspect
+from ensemble.data.views import View
 from ensemble.features import arrays, engines
 from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.features.store import FeatureStore
-from ensemble.images.pipeline import inspect
-from ensemble.images.views import View
-from ensemble.model import build_extractor
+from ensemble.model.composition import build_extractor
 
 pytestmark = pytest.mark.backend
 

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from ensemble.exports.conversion import to_openvino
-from ensemble.exports.runtimes import import_openvino
-from ensemble.model import build_extractor
+from ensemble.model.composition import build_extractor
+from ensemble.model.conversion import to_openvino
+from ensemble.model.runtimes import import_openvino
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("needs the package openvino", allow_module_level=True)

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from ensemble.evaluation.calibration import Calibration, measure_calibration
+from ensemble.metrics.calibration import Calibration, measure_calibration
 from ensemble.plots import figures
 from ensemble.plots.calibration import plot_reliability, plot_risk_coverage
 from ensemble.plots.confusion import plot_confusion
@@ -124,10 +124,12 @@ FIGURES = {
         {name: make_images(3) for name in FOREIGN}, "data"
     ),
     "no images": lambda: plot_contact_sheet({}),
-    "reliability": lambda: plot_reliability(make_calibration(1500, 1.7), "run on test"),
-    "reliability of 9 images": lambda: plot_reliability(make_calibration(9, 1.0), "run"),
-    "risk and coverage": lambda: plot_risk_coverage(make_calibration(1500, 1.7), "run on test"),
-    "risk of 1 image": lambda: plot_risk_coverage(make_calibration(1, 1.0)),
+    "reliability": lambda: plot_reliability(make_calibration(1500, 1.7).panels(), "run on test"),
+    "reliability of 9 images": lambda: plot_reliability(make_calibration(9, 1.0).panels(), "run"),
+    "risk and coverage": lambda: plot_risk_coverage(
+        make_calibration(1500, 1.7).risks, "run on test"
+    ),
+    "risk of 1 image": lambda: plot_risk_coverage(make_calibration(1, 1.0).risks),
 }
 
 
@@ -301,7 +303,7 @@ def test_pictures_keep_their_proportions():
 
 def test_reliability_shows_accuracies_and_shares_of_images_before_and_after():
     calibration = make_calibration(1500, 1.7)
-    figure = plot_reliability(calibration, "run")
+    figure = plot_reliability(calibration.panels(), "run")
 
     for panels, bins, scores in (
         (figure.axes[:2], calibration.bins_before, calibration.before),
@@ -317,12 +319,12 @@ def test_reliability_shows_accuracies_and_shares_of_images_before_and_after():
         assert ends == pytest.approx([max(found.accuracy, found.confidence) for found in filled])
         heights = [bar.get_height() for bar in shares.patches]
         assert heights == pytest.approx([found.images / 1500 for found in bins])
-    assert len(plot_reliability(make_calibration(50, 1.0)).axes) == 2
+    assert len(plot_reliability(make_calibration(50, 1.0).panels()).axes) == 2
 
 
 def test_risk_coverage_ends_at_the_share_of_mistakes():
     calibration = make_calibration(1500, 1.7)
-    (axes,) = plot_risk_coverage(calibration, "run").axes
+    (axes,) = plot_risk_coverage(calibration.risks, "run").axes
 
     (curve,) = [line for line in axes.lines if line.get_label() == "Most confident images"]
     np.testing.assert_array_equal(curve.get_ydata(), calibration.risks)

@@ -9,10 +9,10 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.schema import ExperimentConfig, TrainingConfig
+from ensemble.commands.train.__main__ import main as train
+from ensemble.data.batches import Examples
 from ensemble.experiment import fit
-from ensemble.model import MultiBranchModel, build_model
-from ensemble.train import main as train
-from ensemble.training.batches import Examples
+from ensemble.model.composition import MultiBranchModel, build_model
 from ensemble.training.fine_tuning import fine_tune, thaw_branches
 from ensemble.training.history import History
 from ensemble.training.targets import one_hot
@@ -177,7 +177,7 @@ def test_a_second_phase_that_finds_nothing_better_changes_nothing(tiny, data):
 
 def test_fine_tuning_takes_the_steps_of_keras(tiny, data):
     """The same as `fit` on the composed model, with the batches in the same order."""
-    from ensemble.training.batches import draw_order
+    from ensemble.data.batches import draw_order
 
     config = settings("last:1", batch_norm=False).model_copy(update={"seed": 3})
     # On PyTorch dropout draws from the generator of the process, from which `fit` draws too.

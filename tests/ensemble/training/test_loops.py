@@ -2,10 +2,10 @@ import keras
 import numpy as np
 import pytest
 
-from ensemble.model import build_classifier
-from ensemble.training.batches import Block
+from ensemble.data.batches import Block
+from ensemble.model.composition import build_classifier
+from ensemble.model.optimizers import FusedAdam
 from ensemble.training.loops import evaluation_loop, training_loop
-from ensemble.training.optimizers import FusedAdam
 from ensemble.training.targets import one_hot
 
 pytestmark = pytest.mark.backend

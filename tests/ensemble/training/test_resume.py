@@ -16,9 +16,9 @@ from configs.errors import RunError
 from configs.files import write_config
 from configs.schema import ExperimentConfig
 from ensemble import experiment
+from ensemble.commands.train.__main__ import main as train
 from ensemble.experiment import fit, resume
-from ensemble.run import Run
-from ensemble.train import main as train
+from ensemble.runs.run import Run
 from ensemble.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.backend

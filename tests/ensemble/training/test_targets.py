@@ -3,7 +3,7 @@ import pytest
 from sklearn.utils.class_weight import compute_sample_weight
 
 from configs.errors import DataError
-from ensemble.datasets.loading import Split
+from ensemble.data.loading import Split
 from ensemble.training.targets import balance, draw_classes, make_targets, one_hot, smooth
 
 

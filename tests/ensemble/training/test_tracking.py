@@ -5,8 +5,8 @@ import pytest
 
 from configs.errors import ConfigError
 from ensemble import experiment
+from ensemble.commands.train.__main__ import main as train
 from ensemble.experiment import fit
-from ensemble.train import main as train
 
 FINE = {"epochs": 2, "unfreeze": "last:1", "fine_tuning": {"epochs": 1}}
 

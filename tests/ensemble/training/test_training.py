@@ -8,11 +8,11 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.schema import TrainingConfig
-from ensemble.fusion import adapt_scales
-from ensemble.model import build_classifier, build_model
-from ensemble.training import batches as batches_module
+from ensemble.data import batches as batches_module
+from ensemble.data.batches import Examples, draw_order
+from ensemble.model.composition import build_classifier, build_model
+from ensemble.model.fusion import adapt_scales
 from ensemble.training import trainer
-from ensemble.training.batches import Examples, draw_order
 from ensemble.training.epochs import Phase
 from ensemble.training.targets import one_hot
 from ensemble.training.trainer import predict_examples, train_model

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from configs.schema import TrainingConfig
-from ensemble.devices.distribution import Distribution
-from ensemble.fusion import adapt_scales
-from ensemble.model import build_classifier
+from ensemble.data.batches import Block, Examples
+from ensemble.model.composition import build_classifier
+from ensemble.model.fusion import adapt_scales
+from ensemble.model.optimizers import FusedAdam
 from ensemble.training import trainer, wide_loop
-from ensemble.training.batches import Block, Examples
+from ensemble.training.distribution import Distribution
 from ensemble.training.loops import training_loop
-from ensemble.training.optimizers import FusedAdam
 from ensemble.training.targets import one_hot
 from ensemble.training.trainer import train_model
 

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("llvmlite")
 
+from ensemble.model.optimizers import FusedAdam
 from ensemble.training import machine_code, wide_weights
-from ensemble.training.optimizers import FusedAdam
 from ensemble.training.wide_weights import WideWeights
 
 pytestmark = pytest.mark.backend

@@ -1,0 +1,1 @@
+"""Flags from the schema, checks and console output."""

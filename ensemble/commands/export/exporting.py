@@ -1,0 +1,256 @@
+"""Writes an ensemble for another runtime, and holds what that one computes against Keras."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from branches.checksums import file_checksum
+from configs.errors import ConfigError, RunError
+from configs.schema import FaceConfig
+from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face
+from ensemble.model.composition import MultiBranchModel
+from ensemble.model.conversion import Writer, convert
+from ensemble.model.precision import in_precision
+from ensemble.model.runtimes import (
+    CARD,
+    CARD_VERSION,
+    RUNTIMES,
+    ExportedModel,
+    Format,
+    check_packages,
+    load_exported,
+    reason_of,
+)
+from ensemble.runs.environment import package_versions
+from ensemble.runs.run import Run
+
+TOLERANCE = 1e-4  # the most that a probability may differ from Keras's
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Args:
+        folder: Where `load_exported` finds it.
+        size: Of the model's files, in bytes.
+        difference: The largest one between a probability of the runtime and of
+            Keras; None where they were not compared.
+    """
+
+    folder: Path
+    size: int
+    difference: float | None
+
+
+def export_run(
+    run: Run, format: Format, folder: Path | None = None, *, verify: bool = False
+) -> Export:
+    """Exports a run's model.
+
+    Args:
+        run: A finished run.
+        format: "onnx", "openvino", "saved_model" or "litert".
+        folder: Where to; None: `exported/FORMAT` within the run.
+        verify: As in `export_model`.
+
+    Raises:
+        ConfigError: If a package is missing, the backend is another or the model
+            cannot be converted.
+        RunError: If the run cannot be read, the folder cannot be written, or what
+            the runtime computes is not what Keras does.
+    """
+    source = {"run": run.name, "model_sha256": file_checksum(run.folder / "model.keras")}
+    folder = folder or run.folder / "exported" / format
+    faces = run.config.data.faces
+    return export_model(run.load_model(), format, folder, verify=verify, source=source, faces=faces)
+
+
+def export_model(
+    ensemble: MultiBranchModel,
+    format: Format,
+    folder: str | Path,
+    *,
+    verify: bool = False,
+    source: Mapping[str, str] | None = None,
+    faces: FaceConfig | None = None,
+) -> Export:
+    """Writes an ensemble and its `model.json` into a folder, which appears whole or not at all.
+
+    Args:
+        ensemble: Computes in float32 from then on, whatever it did before.
+        format: "onnx", "openvino", "saved_model" or "litert".
+        folder: A new one, or an earlier export, which is replaced.
+        verify: Whether to run the export on random and drawn images and to refuse
+            it where it differs from Keras.
+        source: Where the model came from, for `model.json`.
+        faces: How faces were found in its training images, for predictions with the export.
+
+    Raises:
+        ConfigError: If a package is missing, the backend is another or the model
+            cannot be converted.
+        RunError: If the folder cannot be written or holds something else, or if a
+            probability differs by more than 1e-4 or a most probable class at all.
+    """
+    folder = Path(folder)
+    check_packages(format, verify=verify)
+    _refuse_other_content(folder)
+    model = _in_float32(ensemble.model)
+    write = convert(model, format)
+    if verify and keras.backend.backend() == "jax":
+        raise ConfigError(
+            "The runtime that verifies a SavedModel cannot run one made by JAX. "
+            "Set KERAS_BACKEND to tensorflow, which reads a run of any backend."
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    with scratch as name:
+        part = Path(name) / "new"
+        card = _describe(ensemble, format, source or {}, faces)
+        size = _write(part, folder, write, card)
+        difference = compare(model, load_exported(part)) if verify else None
+        _move(part, folder)
+    return Export(folder, size, difference)
+
+
+def compare(model: keras.Model, exported: ExportedModel) -> float:
+    """Holds an exported model against Keras on fixed images, in one batch and one by one.
+
+    Args:
+        model: Image to probabilities.
+        exported: The same, in a runtime.
+
+    Returns:
+        The largest difference between two probabilities.
+
+    Raises:
+        RunError: If it is above `TOLERANCE`, or a most probable class differs.
+    """
+    images = fixture_images(exported.image_size)
+    expected = model.predict(images, verbose=0)
+    batch = exported(images)
+    single = np.concatenate([exported(image[None]) for image in images])
+    difference = max(float(np.abs(found - expected).max()) for found in (batch, single))
+    if not difference <= TOLERANCE:  # or it is not a number
+        raise RunError(
+            f"The exported model differs from Keras by {difference:.1e} in a probability, "
+            f"where {TOLERANCE:.0e} is allowed. Choose another --format."
+        )
+    changed = sum(
+        int((found.argmax(axis=1) != expected.argmax(axis=1)).sum()) for found in (batch, single)
+    )
+    if changed:
+        raise RunError(
+            f"The exported model names another class than Keras for {changed} of "
+            f"{2 * len(images)} images. Choose another --format."
+        )
+    return difference
+
+
+def fixture_images(size: int) -> np.ndarray:
+    """Returns 16 images of random pixels and 16 drawn faces, always the same ones.
+
+    Returns:
+        Shape `(32, size, size, 3)`, float32, 0..255.
+    """
+    rng = np.random.default_rng(0)
+    noise = rng.uniform(0, 255, (16, size, size, 3))
+    faces = [draw_face(expression, rng, size) for expression in 2 * EXPRESSIONS]
+    return np.concatenate([noise, faces]).astype("float32")
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    """Returns the model, or a copy in float32 if a layer of it computes in anything else."""
+    policies = {layer.compute_dtype for layer in model._flatten_layers()}
+    return model if policies <= {"float32"} else in_precision(model, "float32")
+
+
+def _describe(
+    ensemble: MultiBranchModel,
+    format: Format,
+    source: Mapping[str, str],
+    faces: FaceConfig | None,
+) -> dict[str, Any]:
+    """Returns `model.json` but for the checksums; docs/export.md tells what it says."""
+    size = ensemble.image_size
+    return {
+        "version": CARD_VERSION,
+        "format": format,
+        "classes": list(ensemble.classes),
+        "image_size": size,
+        "input": {
+            "name": "image",
+            "shape": [None, size, size, 3],
+            "layout": "NHWC",
+            "dtype": "float32",
+            "colours": "RGB",
+            "range": [0, 255],
+        },
+        "output": {
+            "name": "probabilities",
+            "shape": [None, len(ensemble.classes)],
+            "dtype": "float32",
+            "temperature": ensemble.temperature,
+        },
+        "faces": faces.model_dump(mode="json") if faces else None,
+        "source": dict(source),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": package_versions(
+            *("multibranch-ensemble", "keras", keras.backend.backend(), "tensorflow", "numpy"),
+            *RUNTIMES[format].converters,
+        ),
+    }
+
+
+def _write(part: Path, folder: Path, write: Writer, card: dict[str, Any]) -> int:
+    """Writes all files of an export into `part` and returns the size of the model, in bytes."""
+    try:
+        part.mkdir()
+        write(part)
+        files = sorted(path for path in part.rglob("*") if path.is_file())
+        card["files"] = {path.relative_to(part).as_posix(): file_checksum(path) for path in files}
+        text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+        (part / CARD).write_text(text, encoding="utf-8")
+        for path in [*files, part / CARD]:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        return sum(path.stat().st_size for path in files)
+    except Exception as error:  # converters write in C++ and have errors of their own
+        raise _unwritable(folder, error) from error
+
+
+def _move(part: Path, folder: Path) -> None:
+    """Puts a finished export into its place; an earlier one goes with the scratch folder."""
+    try:
+        if folder.exists():
+            folder.rename(part.with_name("old"))
+        part.rename(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _refuse_other_content(folder: Path) -> None:
+    if not folder.exists() or (folder / CARD).is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise RunError(f"{folder} holds something else than an export. Choose another --output.")
+
+
+def _unwritable(folder: Path, error: Exception) -> RunError:
+    full = os.strerror(errno.ENOSPC)  # TensorFlow hides it in a long story
+    reason = full if full in str(error) else getattr(error, "strerror", None) or reason_of(error)
+    return RunError(
+        f"{folder} cannot be written ({reason}). Free some space or choose another --output."
+    )

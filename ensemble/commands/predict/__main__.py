@@ -1,0 +1,159 @@
+"""`python -m ensemble.predict`: answers for photos and videos with a trained model."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import ConfigError, DataError, RunError
+from ensemble.cli.checks import check_face_flags, load_plugins
+from ensemble.cli.command_line import load_backend, run_command, table
+from ensemble.cli.flags import Parser, add_prediction_flags
+from ensemble.commands.predict.photos import (
+    EVERY,
+    Photo,
+    find_photos,
+    load_video_reader,
+    read_frames,
+)
+from ensemble.model.runtimes import is_export
+from ensemble.runs.run import Run, open_model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Predicts photos; one that cannot be read is told, and the rest goes on."""
+    return run_command(lambda: _predict(argv))
+
+
+def _predict(argv: Sequence[str] | None) -> None:
+    args = _parser().parse_args(argv)
+    if args.explain and args.output is None:
+        raise ConfigError("--explain writes heat maps into --output FOLDER, which is missing.")
+    if args.every < 1:
+        raise ConfigError(f"--every is a number of frames, 1 or more. Received: {args.every}.")
+    exported = is_export(args.run)
+    if args.explain and exported:
+        raise ConfigError(
+            f"--explain needs the run that the export {args.run} was made of, whose branches can "
+            "be told apart. Name that run."
+        )
+    run = open_model(args.run)
+    load_plugins(run.config.plugins if run else [])
+    check_face_flags(args.faces, args.face_model, args.face_threshold, largest=args.largest)
+    photos = _read_words(args.photos)
+    if args.output:
+        _make_folder(args.output)
+    if any(photo.is_video for photo in photos):
+        load_video_reader()
+    if not exported:
+        load_backend()
+
+    from ensemble.commands.predict.answers import as_csv, as_json, summarize, table_rows
+    from ensemble.commands.predict.pictures import PictureFolder
+    from ensemble.commands.predict.predictor import Prediction, make_predictor
+    from ensemble.system.progress import progress_bar
+
+    predictor = make_predictor(
+        run or args.run,
+        faces=args.faces,
+        face_model=args.face_model,
+        face_threshold=args.face_threshold,
+        several="largest" if args.largest else "all",
+        min_confidence=args.min_confidence,
+    )
+    pictures = PictureFolder(args.output) if args.output else None
+    answers: list[Prediction] = []
+    detector = predictor.search.name
+
+    def save() -> dict[str, str]:
+        texts = {
+            "json": as_json(str(args.run), detector, predictor.classes, answers),
+            "csv": as_csv(detector, predictor.classes, answers),
+        }
+        for ending, text in texts.items():
+            if args.output:
+                Run(args.output).write(f"predictions.{ending}", text)
+        return texts
+
+    save()  # marks the folder as output: its pictures are never input, even after an interrupt
+    with progress_bar("Predicting", len(photos)) as bar:
+        for faces, found in predictor.predict_all(read_frames(photos, args.every)):
+            answers += found
+            if pictures:
+                pictures.add(faces, found, predictor if args.explain else None)
+            bar.update()
+    texts = save()
+    print(texts.get(args.format) or "\n".join(table(table_rows(answers))), end="")
+    if args.format == "table":
+        where = f"; {args.output}/ holds predictions and pictures" if args.output else ""
+        print(f"\n{summarize(detector, answers)}{where}")
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m ensemble.predict",
+        description="Find the faces in photos and videos and classify them with a trained model.",
+    )
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="folder that ensemble.train or ensemble.export wrote, or a .keras file",
+    )
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="image, video, folder, .zip, pattern such as 'party/*.jpg', table with a column path; "
+        "- reads one image from standard input",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where predictions.json, predictions.csv and annotated pictures are written",
+    )
+    parser.add_argument(
+        "--format", choices=("table", "json", "csv"), default="table", help="of what is printed"
+    )
+    parser.add_argument(
+        "--explain", action="store_true", help="write heat maps of what decided into --output"
+    )
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=EVERY,
+        metavar="N",
+        help=f"of N frames of a video look at one (default: {EVERY})",
+    )
+    add_prediction_flags(parser)
+    return parser
+
+
+def _make_folder(path: Path) -> None:
+    """Makes the folder before the long work, so that a wrong one is told at once."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"The folder {path} cannot be made ({error.strerror}). Choose another --output."
+        ) from error
+
+
+def _read_words(words: Sequence[str]) -> list[Photo]:
+    photos = find_photos([word for word in words if word != "-"])
+    if "-" in words:
+        try:
+            data = sys.stdin.buffer.read() if sys.stdin else b""  # None where it is closed
+        except OSError as error:
+            raise DataError(
+                f"Standard input cannot be read ({error.strerror or error}). "
+                "Send an image, or name one."
+            ) from error
+        if not data:
+            raise DataError("Nothing came from standard input. Send an image, or name one.")
+        photos.append(Photo("-", data))
+    return photos
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,335 @@
+"""The space of a search: which leaves vary, and the settings that a trial's values make."""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import product
+from operator import getitem
+from typing import Any
+
+from configs.errors import ConfigError
+from configs.files import write_config
+from configs.leaves import leaf_paths, put_leaf
+from configs.options import options_model
+from configs.registry import near_miss
+from configs.schema import ExperimentConfig, Part
+from configs.search import SearchExperiment, Space
+from ensemble.cli.checks import check_settings
+from heads.registry import HEADS
+
+_NOT_OF_A_TRIAL = ("output", "name", "plugins", "features.directory", "training.trackers")
+_NEEDS_IMAGES = ("training.unfreeze", "training.fine_tuning.")
+_DECIDES_FEATURES = ("data.", "seed", "model.weights", "model.fusion", "features.")
+_MOST_SETS = 64  # sets of features that one search may need
+_DEFAULT_TRIALS = 30
+
+WITHOUT = ""  # a tuner's token for a leaf that a trial goes without
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A leaf that varies.
+
+    Args:
+        path: Dotted, such as "training.learning_rate".
+        space: Its values.
+        values: The single values, None for a range.
+        optional: Whether some trials go without this leaf.
+    """
+
+    path: str
+    space: Space
+    values: tuple[Any, ...] | None
+    optional: bool = False
+
+    @property
+    def tokens(self) -> list[Any]:
+        """What a tuner knows the single values by: numbers of one type, or else texts."""
+        values = self.values or ()
+        if self.optional:
+            return [*map(label, values), WITHOUT]
+        if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+            return list(values)
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            return [float(value) for value in values]
+        return [label(value) for value in values]
+
+    def value_of(self, token: Any) -> Any:
+        """Returns the value behind a token, which may have been rounded to 32 bits on its way."""
+        if self.values is None:
+            return token if isinstance(token, int) else float(f"{token:.6g}")
+        if isinstance(token, str):
+            return self.values[self.tokens.index(token)]
+        return min(self.values, key=lambda value: abs(value - token))
+
+    def token_of(self, values: Mapping[str, Any]) -> Any:
+        """Returns the token of this leaf's value among a trial's values."""
+        if self.path not in values:
+            return WITHOUT
+        return self.tokens[list(map(label, self.values or ())).index(label(values[self.path]))]
+
+    def probes(self) -> list[Any]:
+        """Returns the values to be held against the settings: all, or the ends of a range."""
+        return list(self.values or self.space.values)
+
+
+class SearchSpace:
+    """The leaves that vary, and the settings around them.
+
+    Args:
+        config: Settings, which must be right in themselves.
+
+    Raises:
+        ConfigError: With every leaf that is unknown, cannot vary or has values that fit nowhere.
+    """
+
+    def __init__(self, config: SearchExperiment) -> None:
+        self.config = config
+        self._grids = [
+            [_dimension(path, space) for path, space in spaces.items()] for spaces in config.grids
+        ]
+        self.dimensions = [dimension for grid in self._grids for dimension in grid]
+        mistakes = dict.fromkeys(self._mistakes())
+        if mistakes:
+            raise ConfigError("\n".join(mistakes))
+        if len(self._grids) > 1:
+            self.dimensions = _span(list(self.combinations()))
+
+    @property
+    def trials(self) -> int | None:
+        """How many trials there are at most; None: as many as the tuner proposes."""
+        search = self.config.search
+        if search.trials is None and search.tuner in {"bayesian", "random"}:
+            return _DEFAULT_TRIALS
+        return search.trials
+
+    def config_of(self, values: Mapping[str, Any]) -> ExperimentConfig:
+        """Returns the settings of a trial, as `ensemble.train` takes them.
+
+        Args:
+            values: Dotted leaf to its value.
+
+        Raises:
+            ConfigError: If they do not go together.
+        """
+        settings = self._settings(values)
+        branches = settings["model"]["branches"]
+        weights = settings["model"]["weights"]
+        if isinstance(weights, dict) and isinstance(branches, list):
+            kept = {name: weights[name] for name in branches if name in weights}
+            settings["model"]["weights"] = kept or "imagenet"
+        return check_settings(settings, ExperimentConfig)
+
+    def combinations(self) -> Iterator[dict[str, Any]]:
+        """Yields dotted leaf to value for all combinations of each grid, none of them twice.
+
+        A leaf that varies in another grid alone has the value of the settings around
+        them; an option that the trial's head does not take is left out.
+        """
+        known = set()
+        for grid in self._grids:
+            for values in _combine(grid):
+                if len(self._grids) > 1:
+                    values = self._complete(values)
+                    if _words(values) in known:
+                        continue
+                    known.add(_words(values))
+                yield values
+
+    def feature_configs(self) -> list[ExperimentConfig]:
+        """Returns settings for each set of stored features, with all branches that may occur."""
+        wanted: dict[Hashable, tuple[dict[str, Any], dict[str, None]]] = {}
+        for grid in self._grids:
+            for named in _combine([d for d in grid if d.path.startswith(_DECIDES_FEATURES)]):
+                _, labels = wanted.setdefault(_words(named), (named, {}))
+                labels.update(dict.fromkeys(self._branch_labels(grid)))
+        sets: list[ExperimentConfig] = []
+        for named, labels in wanted.values():
+            fitting = [
+                name for name in labels if not self._refusal({**named, "model.branches": [name]})
+            ]
+            if fitting:
+                config = self.config_of({**named, "model.branches": fitting})
+                if not any(serves(one, config) for one in sets):
+                    sets.append(config)
+        return sets
+
+    @property
+    def _place(self) -> str:
+        return "search.grids" if self.config.search.grids else "search.spaces"
+
+    def _complete(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Adds the values of leaves that vary in other grids alone."""
+        settings = self._settings(values)
+        paths = list(dict.fromkeys(dimension.path for dimension in self.dimensions))
+        known = {**_head_leaves(Part.model_validate(settings["model"]["head"]), paths), **values}
+        known |= {
+            path: reduce(getitem, path.split("."), settings)
+            for path in paths
+            if path not in known and not path.startswith("model.head.")
+        }
+        return {path: known[path] for path in paths if path in known}
+
+    def _settings(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        settings = self.config.model_dump(mode="json", exclude={"search"})
+        for path in sorted(values, key=lambda path: path.count(".")):  # a part before its options
+            put_leaf(settings, path.split("."), values[path])
+        return settings
+
+    def _branch_labels(self, grid: Sequence[Dimension]) -> list[str]:
+        for dimension in grid:
+            if dimension.path == "model.branches":
+                return [
+                    name.strip()
+                    for value in dimension.probes()
+                    for name in (value.split(",") if isinstance(value, str) else value)
+                ]
+        return [branch.label for branch in self.config.model.branches]
+
+    def _mistakes(self) -> Iterator[str]:
+        if not self.dimensions:
+            yield (
+                "`search.spaces` is empty. Name leaves and their values in a .yaml file, "
+                "such as `search: {spaces: {training.learning_rate: [1.0e-3, 1.0e-4]}}`."
+            )
+        if self.config.training.unfreeze:
+            yield _refuse_images("training.unfreeze")
+        known = [dimension for dimension in self.dimensions if dimension.path in _searchable()]
+        for dimension in self.dimensions:
+            path = dimension.path
+            if path not in _searchable():
+                yield _refuse_path(path, self._place)
+            elif dimension.values is None and path.startswith(_DECIDES_FEATURES):
+                yield (
+                    f"`{self._place}.{path}` decides which features are stored. "
+                    "Name its values one by one: [a, b, ...]."
+                )
+            elif dimension.values is None and self.config.search.tuner == "grid":
+                yield (
+                    f"`{self._place}.{path}` has no end for a grid. Name its values one by one, "
+                    "or give {float: [low, high]} a step."
+                )
+            else:
+                yield from self._value_mistakes(dimension, known)
+        count = len(self.feature_configs()) if known == self.dimensions else 0
+        if count > _MOST_SETS:
+            yield (
+                f"The spaces ask for {count} sets of stored features, and {_MOST_SETS} is the "
+                "most. Name fewer values of seed, data, weights, fusion and features."
+            )
+
+    def _value_mistakes(self, dimension: Dimension, known: Sequence[Dimension]) -> Iterator[str]:
+        """Yields what is wrong with values that fit neither alone nor beside any other value."""
+        beside: list[dict[str, Any]] = [{}]
+        beside += [{other.path: value} for other in known for value in other.probes()]
+        for value in dimension.probes():
+            reasons = []
+            for others in beside:
+                reason = self._refusal({**others, dimension.path: value})
+                if reason is None:
+                    break
+                reasons.append(reason)
+            else:
+                yield f"`{self._place}.{dimension.path}` has {label(value)}: {reasons[0]}"
+
+    def _refusal(self, values: Mapping[str, Any]) -> str | None:
+        try:
+            self.config_of(values)
+        except ConfigError as error:
+            return str(error).splitlines()[0]
+        return None
+
+
+def serves(features: ExperimentConfig, trial: ExperimentConfig) -> bool:
+    """Tells whether a trial reads the features that are stored for other settings."""
+    labels = [branch.label for branch in trial.model.branches]
+    return (
+        _decisive(features) == _decisive(trial)
+        and {branch.label for branch in features.model.branches} >= set(labels)
+        and all(features.model.weights_of(name) == trial.model.weights_of(name) for name in labels)
+    )
+
+
+def _decisive(config: ExperimentConfig) -> tuple[object, ...]:
+    return config.data, config.seed, config.features, config.model.fusion
+
+
+def label(value: Any) -> str:
+    """Returns a value as a word of a table: `vgg16+densenet121`, `0.001`, `dense`."""
+    if isinstance(value, list):
+        return "+".join(map(label, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str | int):
+        return str(value)
+    return write_config(value).replace("\n", ", ").removesuffix(", ").removesuffix(", ...")
+
+
+def _dimension(path: str, space: Space) -> Dimension:
+    values = space.candidates()
+    return Dimension(path, space, None if values is None else tuple(values))
+
+
+def _combine(dimensions: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Yields every combination of values, the last leaf varying fastest."""
+    for values in product(*(dimension.probes() for dimension in dimensions)):
+        yield dict(zip((d.path for d in dimensions), values, strict=True))
+
+
+def _span(combinations: Sequence[Mapping[str, Any]]) -> list[Dimension]:
+    """Returns the leaves of combinations, with all values that occur."""
+    dimensions = []
+    for path in dict.fromkeys(path for values in combinations for path in values):
+        found = [values[path] for values in combinations if path in values]
+        distinct = list({label(value): value for value in found}.values())
+        dimension = _dimension(path, Space(kind="choice", values=distinct))
+        dimensions.append(replace(dimension, optional=len(found) < len(combinations)))
+    return dimensions
+
+
+def _head_leaves(head: Part, paths: Sequence[str]) -> dict[str, Any]:
+    """Returns a head without the options that are leaves by themselves, and all its options."""
+    fields = options_model(HEADS.get(head.name).build).model_fields
+    rest = {
+        name: value for name, value in head.options.items() if f"model.head.{name}" not in paths
+    }
+    return {
+        "model.head": {"name": head.name, **rest} if rest else head.name,
+        **{
+            f"model.head.{name}": head.options.get(name, field.get_default())
+            for name, field in fields.items()
+        },
+    }
+
+
+def _words(values: Mapping[str, Any]) -> Hashable:
+    return tuple((path, label(value)) for path, value in values.items())
+
+
+def _searchable() -> list[str]:
+    options = {
+        f"model.head.{name}" for spec in HEADS for name in options_model(spec.build).model_fields
+    }
+    return [
+        path
+        for path in [*leaf_paths(ExperimentConfig), *sorted(options)]
+        if path not in _NOT_OF_A_TRIAL and not path.startswith(_NEEDS_IMAGES)
+    ]
+
+
+def _refuse_path(path: str, place: str) -> str:
+    if path.startswith(_NEEDS_IMAGES):
+        return _refuse_images(f"{place}.{path}")
+    if path in _NOT_OF_A_TRIAL:
+        return f"`{place}.{path}` decides no trial's result. Leave it out of the spaces."
+    hint = near_miss(path, _searchable())
+    return f"Unknown setting `{place}.{path}`." + (
+        f" Did you mean `{hint}`?" if hint else " Name a leaf, such as training.learning_rate."
+    )
+
+
+def _refuse_images(path: str) -> str:
+    return (
+        f"`{path}` needs the images, and trials read stored features alone. Leave it out, and "
+        "thaw the winner: python -m ensemble.train --config WINNER/config.yaml --unfreeze STAGES."
+    )

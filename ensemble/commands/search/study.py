@@ -1,0 +1,250 @@
+"""A study: the folder of a search, with its settings and a record of every trial."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError
+from configs.files import read_config, write_config
+from configs.schema import ExperimentConfig
+from configs.search import SearchExperiment
+from ensemble.commands.search.spaces import label
+from ensemble.runs.run import Run
+from ensemble.system.locks import LockedError, locked
+
+log = logging.getLogger(__name__)
+
+_DATA = "data.json"
+_CHILDREN_END = 10.0  # seconds
+_PATIENCE = 2.0  # seconds for another process to write the settings of a search
+
+DIRECTIONS = {
+    "val_macro_f1": "max",
+    "val_accuracy": "max",
+    "val_balanced_accuracy": "max",
+    "val_loss": "min",
+}
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What a trial came to.
+
+    Args:
+        number: Counted from 0.
+        status: "completed" or "failed".
+        values: Dotted leaf to its value.
+        metrics: Name such as "val_macro_f1" to its value; empty if it failed.
+        reason: Why it failed, in a line.
+        epochs: How many it trained.
+        best_epoch: The epoch that was judged, counted from 1.
+        seconds: From its proposal to its record.
+        overhead: Those of them that were not spent on training.
+        history: Name of a metric to its value in each epoch.
+    """
+
+    number: int
+    status: str
+    values: Mapping[str, Any]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    epochs: int = 0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    overhead: float = 0.0
+    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def rank(self, objective: str) -> tuple[float, int]:
+        """Returns what a completed trial is sorted by: the least is the best."""
+        value = self.metrics[objective]
+        return -value if DIRECTIONS[objective] == "max" else value, self.number
+
+
+class Study:
+    """The folder of a search.
+
+    It holds `search.yaml` (the settings), `data.json` (fingerprints of images and
+    labels), `oracle.json` (what the tuner knows), `trials.csv`, `trials/NNNN/` (each
+    trial's settings, history, report and predictions, and the weights of the best one)
+    and the winner's run folder.
+
+    Args:
+        folder: An existing folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[Path, TrialRecord] = {}
+
+    @classmethod
+    def open(cls, config: SearchExperiment) -> "Study":
+        """Opens the folder of a search, to begin it or to go on with it.
+
+        Raises:
+            RunError: If the folder holds something else, or cannot be written.
+        """
+        name = config.name or f"search-{_fingerprint(config)}"
+        study = cls(config.output / name)
+        path = study.folder / "search.yaml"
+        settings = _settings(config)
+        if study.folder.exists() and any(study.folder.iterdir()):
+            if not _appears(path):
+                raise RunError(
+                    f"{study.folder} is there and holds no search. Choose another --name."
+                )
+            _refuse_other(settings, path)
+            return study
+        try:
+            study.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"The folder {study.folder} cannot be made ({error.strerror}). "
+                "Choose another --output or --name."
+            ) from error
+        Run(study.folder).write("search.yaml", write_config(settings))
+        return study
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other searches out of the folder for the length of a `with` block.
+
+        Raises:
+            RunError: If another search is at work in it.
+        """
+        try:
+            # Children of a search that was killed hold its lock until they end.
+            with locked(self.folder / "lock", timeout=_CHILDREN_END):
+                yield
+        except LockedError as error:
+            raise RunError(
+                f"Another search ({error}) is at work in {self.folder}. Wait for its end, or "
+                "choose another --name."
+            ) from error
+
+    def check_data(self, record: Sequence[Mapping[str, Any]]) -> None:
+        """Compares images and labels with those that the search was begun with.
+
+        A search that has kept no fingerprints yet keeps these.
+
+        Args:
+            record: Their fingerprints, for each set of stored features.
+
+        Raises:
+            RunError: If they differ.
+        """
+        folder = Run(self.folder)
+        if not (folder.folder / _DATA).exists():
+            folder.write_json(_DATA, {"feature_sets": record})
+        if folder.read_json(_DATA) != {"feature_sets": record}:
+            raise RunError(
+                f"The images or labels are no longer those that the search in {self.folder} was "
+                "begun with. Put them back, or choose another --name."
+            )
+
+    def trial(self, number: int) -> Run:
+        """Returns the folder of a trial, which may be empty."""
+        return Run(self.folder / "trials" / f"{number:04}")
+
+    def write(self, record: TrialRecord) -> None:
+        """Keeps what a trial came to."""
+        self.trial(record.number).write_json("trial.json", vars(record))
+
+    def read(self, number: int) -> TrialRecord | None:
+        """Returns what a trial came to, None as long as it has not."""
+        path = self.trial(number).folder / "trial.json"
+        if path not in self._known:
+            try:
+                self._known[path] = TrialRecord(**json.loads(path.read_text("utf-8")))
+            except (OSError, ValueError, TypeError):
+                return None
+        return self._known[path]
+
+    def records(self) -> list[TrialRecord]:
+        """Returns the trials that came to something, by number."""
+        folders = sorted((self.folder / "trials").glob("[0-9]*"))
+        found = (self.read(int(folder.name)) for folder in folders)
+        return [record for record in found if record is not None]
+
+    def best(self, objective: str) -> list[TrialRecord]:
+        """Returns the completed trials, the best first."""
+        done = [record for record in self.records() if record.status == "completed"]
+        return sorted(done, key=lambda record: record.rank(objective))
+
+    def write_table(self) -> Path:
+        """Writes `trials.csv`, a line for each trial that came to something."""
+        records = self.records()
+        leaves = list(dict.fromkeys(path for record in records for path in record.values))
+        columns = ["trial", "status", *leaves, *DIRECTIONS]
+        columns += ["epochs", "best_epoch", "seconds", "overhead", "reason"]
+        return Run(self.folder).write_table("trials.csv", columns, _rows(records, leaves))
+
+
+def _appears(path: Path) -> bool:
+    """Tells whether a file is there, or soon is: a chief or a worker may be about to write it."""
+    end = time.monotonic() + _PATIENCE
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    return path.exists()
+
+
+def _rows(records: Sequence[TrialRecord], leaves: Sequence[str]) -> Iterator[list[object]]:
+    for record in records:
+        yield [
+            record.number,
+            record.status,
+            *(label(record.values[leaf]) if leaf in record.values else "" for leaf in leaves),
+            *(record.metrics.get(name, "") for name in DIRECTIONS),
+            record.epochs,
+            record.best_epoch,
+            f"{record.seconds:.3f}",
+            f"{record.overhead:.3f}",
+            record.reason or "",
+        ]
+
+
+def trial_settings(config: ExperimentConfig) -> str:
+    """Returns a trial's settings as YAML, as a run keeps its own."""
+    settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
+    settings["features"].pop("directory", None)
+    return write_config(settings)
+
+
+def _settings(config: SearchExperiment) -> dict[str, Any]:
+    """Returns the settings that decide a search's result."""
+    settings = config.model_dump(mode="json", exclude_none=True, exclude={"name", "output"})
+    settings["features"].pop("directory", None)
+    settings["search"].pop("workers", None)
+    for name in ("spaces", "grids"):  # one stands in place of the other
+        if not settings["search"][name]:
+            del settings["search"][name]
+    return settings
+
+
+def _fingerprint(config: SearchExperiment) -> str:
+    text = json.dumps(_settings(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _refuse_other(settings: dict[str, Any], path: Path) -> None:
+    kept, asked = dict(_flatten(read_config(str(path)))), dict(_flatten(settings))
+    differing = sorted(name for name in {*kept, *asked} if kept.get(name) != asked.get(name))
+    if differing:
+        first = differing[0]
+        raise RunError(
+            f"{path.parent} holds another search: `{first}` was {kept.get(first)} there and is "
+            f"{asked.get(first)} now. Choose another --name, or go on with --config {path}."
+        )
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,236 @@
+"""A trained model behind HTTP: a page to try it, and JSON for programs.
+
+GET /            the page
+POST /predict    an image file as the body; ?explain=1 adds heat maps
+GET /health      whether it is there, and what it predicts
+GET /card        the model card, Markdown
+
+An error is JSON with one sentence: {"error": "..."}.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from ensemble.commands.predict.annotation import draw_maps
+from ensemble.commands.predict.answers import as_record
+from ensemble.commands.predict.predictor import Faces, Predictor
+from ensemble.commands.report.elements import element
+from ensemble.commands.report.markdown import to_html
+from ensemble.commands.serve.batch_queue import BatchQueue
+from ensemble.system.cores import count_cores
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+_EXPLAINED = 4  # faces of a photo, the largest ones
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src blob: data:; "
+    "media-src blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost.
+
+    Args:
+        upload_bytes: Size of an image file.
+        upload_seconds: Until the file is there.
+        answer_seconds: From then to the answer.
+        requests: In work at a time; more are turned away with status 503.
+    """
+
+    upload_bytes: int = 20 * 2**20
+    upload_seconds: float = 30.0
+    answer_seconds: float = 60.0
+    requests: int = 64
+
+
+def build_app(
+    predictor: Predictor,
+    *,
+    name: str,
+    card: str | None = None,
+    limits: Limits | None = None,
+    hosts: Sequence[str] = LOOPBACK,
+) -> Starlette:
+    """Builds the web application; nothing that is sent to it is kept.
+
+    Args:
+        predictor: Answers.
+        name: Of the model.
+        card: Its model card in Markdown, if there is one.
+        limits: Of a request; None: the defaults.
+        hosts: Names under which it may be called; others are refused, so that no page
+            from elsewhere can reach it under a name of its own. "*": any.
+    """
+    service = _Service(predictor, name, card, limits or Limits())
+    return Starlette(
+        routes=[
+            Route("/", service.page),
+            Route("/health", service.health),
+            Route("/card", service.card),
+            Route("/predict", service.predict, methods=["POST"]),
+        ],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        exception_handlers={HTTPException: service.tell, Exception: service.tell_failure},
+        lifespan=service.lifespan,
+    )
+
+
+class _Service:
+    def __init__(self, predictor: Predictor, name: str, card: str | None, limits: Limits) -> None:
+        self._predictor = predictor
+        self._name = name
+        self._card = card
+        self._limits = limits
+        self._page = _make_page(card)
+        self._in_work = 0
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Starts the queue and lets the model answer once, as its first answer is slow."""
+        self._queue = BatchQueue(self._predictor.classify)
+        self._readers = ThreadPoolExecutor(count_cores(), "reader")
+        worker = asyncio.create_task(self._queue.run())
+        size = self._predictor.model.image_size
+        await self._queue.classify(np.zeros((1, size, size, 3), np.uint8))
+        yield
+        worker.cancel()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def page(self, request: Request) -> Response:
+        return HTMLResponse(self._page, headers=_HEADERS)
+
+    async def health(self, request: Request) -> Response:
+        return _answer(
+            {
+                "status": "ok",
+                "model": self._name,
+                "classes": list(self._predictor.classes),
+                "face_detector": self._predictor.search.name,
+                "explains": self._predictor.explains,
+                "in_work": self._in_work,
+                "upload_bytes": self._limits.upload_bytes,
+            }
+        )
+
+    async def card(self, request: Request) -> Response:
+        if self._card is None:
+            raise HTTPException(404, "This model came without a card.")
+        return PlainTextResponse(self._card, media_type="text/markdown", headers=_HEADERS)
+
+    def tell(self, request: Request, error: Exception) -> Response:
+        """Answers a request that cannot be served."""
+        assert isinstance(error, HTTPException)
+        return _answer({"error": error.detail}, error.status_code, error.headers)
+
+    def tell_failure(self, request: Request, error: Exception) -> Response:
+        """Answers where the server is at fault; the error itself goes to its log."""
+        return _answer({"error": "The server failed; its log says more."}, 500)
+
+    async def predict(self, request: Request) -> Response:
+        explained = request.query_params.get("explain") == "1"
+        if explained and not self._predictor.explains:
+            raise HTTPException(400, "This model is an export, which cannot be explained.")
+        if self._in_work >= self._limits.requests:
+            raise HTTPException(503, "Too many requests at a time.", {"Retry-After": "1"})
+        self._in_work += 1
+        try:
+            data = await self._receive(request)
+            async with asyncio.timeout(self._limits.answer_seconds):
+                return await self._respond(data, explained)
+        except TimeoutError as error:
+            raise HTTPException(503, "The answer took too long.", {"Retry-After": "5"}) from error
+        finally:
+            self._in_work -= 1
+
+    async def _receive(self, request: Request) -> bytes:
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            raise HTTPException(415, "Send the image file itself as the body, not a form.")
+        limit = self._limits.upload_bytes
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > limit:
+            raise _too_large(limit)
+        data = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.upload_seconds):
+                async for chunk in request.stream():
+                    data += chunk
+                    if len(data) > limit:
+                        raise _too_large(limit)
+        except TimeoutError as error:
+            raise HTTPException(408, "The image took too long to arrive.") from error
+        except ClientDisconnect as error:
+            raise HTTPException(400, "The connection ended before the image did.") from error
+        if not data:
+            raise HTTPException(400, "There is no image in the request. Send its file as the body.")
+        return bytes(data)
+
+    async def _respond(self, data: bytes, explained: bool) -> Response:
+        loop = asyncio.get_running_loop()
+        faces = await loop.run_in_executor(self._readers, self._predictor.look, "upload", data)
+        if faces.missing == "unreadable":
+            raise HTTPException(422, f"The image cannot be read: {faces.reason}.")
+        rows = await self._queue.classify(faces.crops) if len(faces.crops) else np.zeros((0, 0))
+        answers = self._predictor.answer(faces, rows)
+        records = [as_record(answer) for answer in answers]
+        for record in records:
+            del record["photo"]
+        if explained:
+            await self._explain(faces, records)
+        return _answer(
+            {
+                "model": self._name,
+                "face_detector": self._predictor.search.name,
+                "classes": list(self._predictor.classes),
+                "predictions": records,
+            }
+        )
+
+    async def _explain(self, faces: Faces, records: list[dict[str, Any]]) -> None:
+        for crop, record in zip(faces.crops[:_EXPLAINED], records, strict=False):
+            explanation = await self._queue.call(self._predictor.explain, crop)
+            record["explained_label"] = explanation.label
+            record["heat_maps"] = {
+                name: f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+                for name, picture in draw_maps(crop, explanation).items()
+            }
+
+
+def _make_page(card: str | None) -> str:
+    """Returns the page with the model card in it, if there is one."""
+    page = files("ensemble.commands.serve").joinpath("page.html").read_text("utf-8")
+    about = ""
+    if card is not None:
+        content = element("div", to_html(card), id="card")
+        about = element("details", element("summary", "Model card"), content, class_="card")
+    return page.replace("<!-- card -->", about)
+
+
+def _answer(
+    content: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    return JSONResponse(content, status, headers={**_HEADERS, **(headers or {})})
+
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(413, f"The image is larger than {limit / 2**20:g} MB.")

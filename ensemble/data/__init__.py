@@ -1,0 +1,1 @@
+"""Datasets: layouts, tables, labels, splits, decoding, views and batches."""

@@ -1,1 +1,0 @@
-"""What a training computes on: one device, several, or several machines."""

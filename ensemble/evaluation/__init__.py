@@ -1,1 +1,0 @@
-"""A model's answers judged: figures, intervals and reports."""

@@ -1,1 +1,0 @@
-"""The ensemble for other runtimes, written, verified and run."""

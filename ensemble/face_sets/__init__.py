@@ -1,1 +1,0 @@
-"""Raw photos made into a set of faces."""

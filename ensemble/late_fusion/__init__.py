@@ -1,1 +1,0 @@
-"""Answers of several models made into one."""

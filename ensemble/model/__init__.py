@@ -1,0 +1,1 @@
+"""The composed model: extractor, fusion, classifier, and its files."""

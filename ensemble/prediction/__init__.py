@@ -1,1 +1,0 @@
-"""From a photo, a folder or a video to answers."""

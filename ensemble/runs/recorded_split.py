@@ -1,0 +1,202 @@
+"""The images that a run was made with, found again by their content."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from configs.errors import DataError, RunError
+from configs.schema import DataConfig
+from ensemble.data.labels import fold, map_classes
+from ensemble.data.loading import Split, choose_source, load_collection, locate, short_name
+from ensemble.data.registry import Collection, ImageStore, Problem
+from ensemble.faces.store import face_images
+from ensemble.data.decoding import ImageError
+from ensemble.data.reading import content_digest, map_ahead
+from ensemble.runs.run import Run
+
+_GONE, _CHANGED = "missing or unreadable", "changed since the training"
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedSplit:
+    """One split of a run, as far as its images are still there.
+
+    Args:
+        name: Short name of the data.
+        split: The images that were found, under their recorded names and labels.
+        current: Recorded name to the present name of each image that was found.
+        lost: Rows of `split.csv` whose images were not found.
+        problems: The images that were not found, and why.
+        facts: Lines for reports: heading to text.
+    """
+
+    name: str
+    split: Split
+    current: Mapping[str, str]
+    lost: Sequence[Row] = ()
+    problems: Sequence[Problem] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_split_rows(run: Run, part: str) -> list[dict[str, str]]:
+    """Returns the rows of one split in a run's `split.csv`.
+
+    Raises:
+        RunError: If the table cannot be read.
+    """
+    rows = run.read_table("split.csv")
+    if rows and not {"path", "label", "split"} <= rows[0].keys():
+        raise RunError(
+            f"{run.folder / 'split.csv'} lacks one of the columns path, label and split. "
+            "Restore the file, or train again."
+        )
+    return [row for row in rows if row["split"] == part]
+
+
+def recorded_split(run: Run, part: str, classes: Sequence[str]) -> RecordedSplit:
+    """Finds the images of one split of a run by the digests in its `split.csv`.
+
+    An image that was renamed or moved within the data is found by its content. Without
+    digests, as in runs of earlier versions, images are found by name.
+
+    Args:
+        run: The run.
+        part: "train", "validation" or "test".
+        classes: Classes of the run, in order.
+
+    Raises:
+        DataError: If the data cannot be read, or none of the images is found.
+        RunError: If `split.csv` is damaged.
+    """
+    rows = read_split_rows(run, part)
+    if not rows:
+        raise DataError(f"{run.name} has no {part} images. Choose another --split.")
+    config = run.config.data
+    location = locate(config)
+    spec = choose_source(location, config.source)
+    collection = load_collection(location, spec)
+    images = face_images(collection.images, config.faces)
+    current, problems = _find_images(rows, images, collection)
+    found = [row for row in rows if row["path"] in current]
+    if not found:
+        raise DataError(
+            f"None of the {len(rows):,} {part} images of {run.folder} was found in "
+            f"{', '.join(map(str, config.root)) or spec.name}: {_count(problems)}. "
+            "Restore the images, or evaluate other images with --data."
+        )
+    facts = _describe(rows, current, problems)
+    if relabelled := _count_relabelled(found, current, collection, config):
+        facts.append(f"{relabelled:,} have another label now, the recorded one counts")
+    return RecordedSplit(
+        short_name(location, spec),
+        _make_split(run, found, _Renamed(images, current), classes),
+        current,
+        [row for row in rows if row["path"] not in current],
+        problems,
+        {**collection.facts, "Split": "; ".join(facts)},
+    )
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """Reads images by their recorded names."""
+
+    images: ImageStore
+    current: Mapping[str, str]
+
+    def read(self, name: str) -> bytes | np.ndarray:
+        return self.images.read(self.current[name])
+
+
+def _find_images(
+    rows: Sequence[Row], images: ImageStore, collection: Collection
+) -> tuple[dict[str, str], list[Problem]]:
+    """Returns recorded name to present name, and the images that were not found."""
+    names = [row["path"] for row in rows]
+    recorded = {row["path"]: row.get("sha256", "") for row in rows}
+    digests = _digests(images, names)
+    current = {
+        name: name for name in names if digests[name] and recorded[name] in ("", digests[name])
+    }
+    wanted = {recorded[name] for name in names if name not in current} - {""}
+    others = [record.name for record in collection.records if record.name not in current]
+    moved: dict[str, list[str]] = {}
+    for name, digest in (_digests(images, others) if wanted else {}).items():
+        moved.setdefault(digest, []).append(name)
+    problems = []
+    for name in names:
+        if name in current:
+            continue
+        if same := moved.get(recorded[name]):
+            current[name] = same.pop(0)
+        else:
+            problems.append(Problem(name, _CHANGED if digests[name] else _GONE))
+    return current, problems
+
+
+def _digests(images: ImageStore, names: Iterable[str]) -> dict[str, str]:
+    """Returns the digest of each image, "" where it cannot be read."""
+
+    def digest(name: str) -> str:
+        try:
+            return content_digest(images.read(name)).hex()
+        except (ImageError, OSError):
+            return ""
+
+    names = list(names)
+    return dict(zip(names, map_ahead(digest, names), strict=True))
+
+
+def _make_split(run: Run, rows: Sequence[Row], images: ImageStore, classes: Sequence[str]) -> Split:
+    try:
+        return Split(
+            images,
+            tuple(row["path"] for row in rows),
+            np.array([classes.index(row["label"]) for row in rows], np.int32),
+            np.array([float(row.get("weight") or 1) for row in rows], np.float32),
+            tuple(row.get("group") or None for row in rows),
+        )
+    except ValueError as error:
+        raise RunError(
+            f"{run.folder / 'split.csv'} does not fit the model ({error}). "
+            "Restore the file, or train again."
+        ) from error
+
+
+def _describe(
+    rows: Sequence[Row], current: Mapping[str, str], problems: Sequence[Problem]
+) -> list[str]:
+    """Returns how many of the recorded images were found, and how."""
+    renamed = sum(name != now for name, now in current.items())
+    parts = [f"{len(current):,} of the {len(rows):,} recorded images were found"]
+    parts += [f"{renamed:,} of them under another name"] if renamed else []
+    parts += [_count(problems)] if problems else []
+    if not all(row.get("sha256") for row in rows):
+        parts.append("their content could not be verified, as the run recorded no digests")
+    return parts
+
+
+def _count_relabelled(
+    rows: Sequence[Row], current: Mapping[str, str], collection: Collection, config: DataConfig
+) -> int:
+    """Returns the number of images whose class in the data is not the recorded one."""
+    labels = {record.name: record.label for record in collection.records}
+    try:
+        class_map = map_classes(labels.values(), classes=config.classes, merge=config.merge)
+    except DataError:  # the data no longer has the classes of the run
+        return 0
+    known = [row for row in rows if current[row["path"]] in labels]
+    places = [class_map.index(labels[current[row["path"]]]) for row in known]
+    return sum(
+        place is None or fold(class_map.names[place]) != fold(row["label"])
+        for row, place in zip(known, places, strict=True)
+    )
+
+
+def _count(problems: Sequence[Problem]) -> str:
+    """Returns how many images were not found for which reason."""
+    reasons = Counter(problem.reason for problem in problems)
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())

@@ -1,0 +1,163 @@
+"""A training done again, held against the first one: epochs, data, weights, versions."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs.errors import RunError
+from ensemble.runs.run import Run
+
+log = logging.getLogger(__name__)
+
+_DIGITS = 6
+_NEEDED = ("config.yaml", "history.csv", "environment.json")
+_STARTS_FROM = ("data", "weights")  # of the record: what a history depends on beside settings
+_TELLS = ("backend", "packages", "python", "platform", "devices", "git_commit")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a training leaves that another one can be held against.
+
+    Args:
+        folder: The run's.
+        history: Name such as "val_loss" to one value an epoch, without times.
+        record: What it started from, as in `environment.json`.
+    """
+
+    folder: Path
+    history: Mapping[str, Sequence[float]]
+    record: Mapping[str, Any]
+
+    @property
+    def epochs(self) -> int:
+        """Their number."""
+        return len(next(iter(self.history.values()), ()))
+
+    def warn_of_changes(self, record: Mapping[str, Any]) -> None:
+        """Tells, before a training begins, where it starts from something else.
+
+        Args:
+            record: What it starts from.
+        """
+        for change in _changes(self.record, record, _STARTS_FROM):
+            log.warning("not as in %s, so epochs will differ: %s", self.folder, change)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a training came to the same again.
+
+    Args:
+        epochs: How many were held against each other.
+        differences: In epochs, data and weights, the first one first; empty where it did.
+        remarks: What else differs, such as versions.
+    """
+
+    epochs: int
+    differences: Sequence[str]
+    remarks: Sequence[str]
+
+    def summary(self) -> str:
+        """Returns the verdict in a few lines."""
+        if self.differences:
+            lines = ["not reproduced:", *self.differences]
+        else:
+            lines = [
+                f"reproduced: {self.epochs} epochs agree to {_DIGITS} digits, from the same data "
+                "and weights"
+            ]
+        remarks = [f"differs too: {remark}" for remark in self.remarks]
+        return "\n  ".join([*lines, *remarks])
+
+
+def read_trace(folder: Path) -> Trace:
+    """Reads what a finished training left.
+
+    Raises:
+        RunError: If the folder holds none, or it is damaged.
+    """
+    run = Run(folder)
+    if (folder / "fusion.json").exists():
+        raise RunError(
+            f"{folder} was fused of other runs, not trained. Name one of those, or fuse them again "
+            "with python -m ensemble.fuse."
+        )
+    missing = [name for name in _NEEDED if not (folder / name).is_file()]
+    if missing:
+        raise RunError(
+            f"{folder} is no finished run: it has no {' and no '.join(missing)}. "
+            "Name a folder that ensemble.train has written, such as runs/NAME."
+        )
+    rows, record = run.read_table("history.csv"), run.read_json("environment.json")
+    left_out = {"epoch", "phase", "seconds"}
+    try:
+        history = {
+            name: [float(row[name]) for row in rows] for name in rows[0] if name not in left_out
+        }
+    except (IndexError, ValueError) as error:
+        raise RunError(f"The epochs of {folder} cannot be read ({error}).") from error
+    return Trace(folder, history, record)
+
+
+def compare_traces(first: Trace, second: Trace) -> Verdict:
+    """Returns whether a second training came to what the first one came to."""
+    changes = _changes(first.record, second.record, _STARTS_FROM)
+    return Verdict(
+        second.epochs,
+        [*_compare_histories(first, second), *changes],
+        _changes(first.record, second.record, _TELLS),
+    )
+
+
+def _compare_histories(first: Trace, second: Trace) -> Iterator[str]:
+    """Yields the first figure that differs, and whether the numbers of epochs do."""
+    if first.history.keys() != second.history.keys():
+        yield f"figures: {', '.join(first.history)} then, {', '.join(second.history)} now"
+        return
+    for epoch in range(min(first.epochs, second.epochs)):
+        for name, values in first.history.items():
+            then, now = values[epoch], second.history[name][epoch]
+            if not _agree(then, now):
+                yield f"epoch {epoch + 1}, {name}: {then:.9g} then, {now:.9g} now"
+                return
+    if first.epochs != second.epochs:
+        yield f"epochs: {first.epochs} then, {second.epochs} now"
+
+
+def _agree(first: float, second: float) -> bool:
+    if math.isnan(first) or math.isnan(second):
+        return math.isnan(first) and math.isnan(second)
+    return math.isclose(first, second, rel_tol=10**-_DIGITS, abs_tol=1e-9)
+
+
+def _changes(
+    first: Mapping[str, Any], second: Mapping[str, Any], parts: Sequence[str]
+) -> list[str]:
+    """Returns a line for each leaf that differs in some parts of two records."""
+    lines = []
+    for part in parts:
+        then, now = _leaves(first.get(part), part), _leaves(second.get(part), part)
+        for path in sorted({*then, *now}):
+            if then.get(path) != now.get(path):
+                lines.append(f"{path}: {_show(then.get(path))} then, {_show(now.get(path))} now")
+    return lines
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Returns the values of a nested record by what leads to them."""
+    if not isinstance(value, dict):
+        return {path: value}
+    leaves = {}
+    for name, inner in value.items():
+        leaves.update(_leaves(inner, f"{path} {name}".strip()))
+    return leaves
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)[:16]  # enough of a checksum

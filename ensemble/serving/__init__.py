@@ -1,1 +1,0 @@
-"""The trained model behind a page and an HTTP endpoint."""

@@ -1,0 +1,1 @@
+"""Devices, cores, memory limits, locks and progress."""

@@ -1,1 +1,0 @@
-"""Search: spaces, trials, and the processes that share them."""
