@@ -9,14 +9,13 @@ damage shows before HDF5 reads a byte of it. It holds two plain datasets:
 
 import hashlib
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-PART = ".part"  # ends the name of a file that is being written
+from ensemble.system.files import write_atomic
 
 _DIGEST = 32  # bytes of SHA-256
 _LARGEST = 2**31  # bytes: no shard comes near it
@@ -49,25 +48,8 @@ def write_shard(
         file["features"] = features
     content = memory.getvalue()
     path = folder / f"{hashlib.sha256(content).hexdigest()}.h5"
-    write_whole(path, content)
+    write_atomic(path, content)
     return path
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and moves it there.
-
-    Raises:
-        OSError: If it cannot be written; nothing of it is left then.
-    """
-    part = path.with_name(f"{path.name}.{os.getpid()}{PART}")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_digests(path: Path) -> list[bytes]:

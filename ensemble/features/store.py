@@ -22,13 +22,12 @@ import numpy as np
 from configs.errors import StoreError
 from configs.paths import expand_home
 from ensemble.features.shards import (
-    PART,
     ShardError,
     read_digests,
     read_shard,
     write_shard,
-    write_whole,
 )
+from ensemble.system.files import remove_parts, write_atomic
 from ensemble.system.locks import locked
 from ensemble.system.user_cache import user_cache
 
@@ -132,7 +131,7 @@ class FeatureStore:
             if about.exists():
                 about.touch()  # see `last_used`
             else:
-                write_whole(about, f"{key.text}\n".encode())
+                write_atomic(about, f"{key.text}\n".encode())
         return group
 
     def groups(self) -> "list[FeatureGroup]":
@@ -178,8 +177,7 @@ class FeatureGroup:
         with ExitStack() as stack:
             with _writing(self.folder):
                 stack.enter_context(locked(self.folder / "lock", waiting=waiting))
-            for part in self.folder.glob(f"*/*{PART}"):  # left by a process that was killed
-                part.unlink(missing_ok=True)
+            remove_parts(self.folder)
             yield
 
     def read(

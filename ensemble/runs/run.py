@@ -4,8 +4,6 @@ import csv
 import io
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,6 +16,7 @@ from configs.errors import RunError
 from configs.files import read_config, write_config
 from configs.schema import MAX_NAME_BYTES, ExperimentConfig
 from ensemble.model.runtimes import is_export
+from ensemble.system.files import atomic_path
 
 if TYPE_CHECKING:
     from ensemble.model.composition import MultiBranchModel
@@ -210,13 +209,8 @@ class Run:
         if not self.writes:
             return path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
-                part = Path(folder) / path.name
+            with atomic_path(path) as part:
                 write(part)
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
-                part.replace(path)
         except OSError as error:
             raise RunError(
                 f"{path} cannot be written ({error.strerror or error}). "

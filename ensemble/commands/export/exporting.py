@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from ensemble.model.runtimes import (
 )
 from ensemble.runs.environment import package_versions
 from ensemble.runs.run import Run
+from ensemble.system.files import atomic_path
 
 TOLERANCE = 1e-4  # the most that a probability may differ from Keras's
 
@@ -111,17 +111,13 @@ def export_model(
             "The runtime that verifies a SavedModel cannot run one made by JAX. "
             "Set KERAS_BACKEND to tensorflow, which reads a run of any backend."
         )
+    card = _describe(ensemble, format, source or {}, faces)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-")
+        with atomic_path(folder) as part:
+            size = _write(part, folder, write, card)
+            difference = compare(model, load_exported(part)) if verify else None
     except OSError as error:
         raise _unwritable(folder, error) from error
-    with scratch as name:
-        part = Path(name) / "new"
-        card = _describe(ensemble, format, source or {}, faces)
-        size = _write(part, folder, write, card)
-        difference = compare(model, load_exported(part)) if verify else None
-        _move(part, folder)
     return Export(folder, size, difference)
 
 
@@ -216,29 +212,16 @@ def _describe(
 
 def _write(part: Path, folder: Path, write: Writer, card: dict[str, Any]) -> int:
     """Writes all files of an export into `part` and returns the size of the model, in bytes."""
+    part.mkdir()
     try:
-        part.mkdir()
         write(part)
-        files = sorted(path for path in part.rglob("*") if path.is_file())
-        card["files"] = {path.relative_to(part).as_posix(): file_checksum(path) for path in files}
-        text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
-        (part / CARD).write_text(text, encoding="utf-8")
-        for path in [*files, part / CARD]:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        return sum(path.stat().st_size for path in files)
     except Exception as error:  # converters write in C++ and have errors of their own
         raise _unwritable(folder, error) from error
-
-
-def _move(part: Path, folder: Path) -> None:
-    """Puts a finished export into its place; an earlier one goes with the scratch folder."""
-    try:
-        if folder.exists():
-            folder.rename(part.with_name("old"))
-        part.rename(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    files = sorted(path for path in part.rglob("*") if path.is_file())
+    card["files"] = {path.relative_to(part).as_posix(): file_checksum(path) for path in files}
+    text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
+    (part / CARD).write_text(text, encoding="utf-8")
+    return sum(path.stat().st_size for path in files)
 
 
 def _refuse_other_content(folder: Path) -> None:

@@ -24,7 +24,7 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 from configs.errors import RunError
 from ensemble.commands.search.spaces import WITHOUT, Dimension, SearchSpace
 from ensemble.commands.search.study import DIRECTIONS, TrialRecord
-from ensemble.features.shards import write_whole
+from ensemble.system.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class LastingOracle(keras_tuner.Oracle):
 
     def save(self) -> None:
         try:
-            write_whole(self.path, json.dumps(self.get_state(), default=_plain).encode())
+            write_atomic(self.path, json.dumps(self.get_state(), default=_plain).encode())
         except OSError as error:  # raised here it would keep the oracle's lock for ever
             self.failure = error
 

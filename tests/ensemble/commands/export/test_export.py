@@ -17,7 +17,7 @@ from PIL import Image
 from branches.checksums import file_checksum
 from configs.errors import ConfigError, DataError, RunError
 from configs.schema import FaceConfig
-from ensemble import export
+from ensemble.commands.export import __main__ as export
 from ensemble.commands.export import exporting
 from ensemble.commands.export.exporting import TOLERANCE, compare, export_model, fixture_images
 from ensemble.commands.predict.__main__ import main as predict
