@@ -6,8 +6,7 @@
 
 Both train the same head (Dense 512 relu he_normal, BatchNorm, Dropout 0.2, softmax
 of 8 classes) on the same arrays in memory, in batches of 32 with Adam; `fit` runs
-with Keras's defaults. Where llvmlite is installed, a head on many features trains
-by `ensemble.training.wide_loop`. They take turns, an epoch each, so that whatever else the
+with Keras's defaults. They take turns, an epoch each, so that whatever else the
 machine does meets both; figures are medians of the epochs after the first, which
 compiles. `--seeds` trains both from each seed on data with something to learn, and
 prints the validation accuracy of the last epoch, which should differ by no more
@@ -39,7 +38,6 @@ from ensemble.model.optimizers import FusedAdam  # noqa: E402
 from ensemble.training.loops import training_loop  # noqa: E402
 from ensemble.training.targets import one_hot  # noqa: E402
 from ensemble.training.trainer import train_model  # noqa: E402
-from ensemble.training.wide_loop import wide_loop  # noqa: E402
 
 _CLASSES = 8
 _BATCH = 32
@@ -75,7 +73,7 @@ def compare_speed(images: int, size: int, epochs: int) -> tuple[float, float]:
     data = make_data(images, size, seed=0)
     model = build_head(size)
     model.compile(FusedAdam(), "categorical_crossentropy", metrics=["accuracy"])
-    run = wide_loop(model, batch_size=_BATCH) or training_loop(model)
+    run = training_loop(model)
 
     def run_epoch(epoch: int) -> None:
         model.reset_metrics()

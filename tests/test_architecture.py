@@ -39,12 +39,11 @@ NEEDS_BACKEND = {  # and only inside a function, so that the others are not need
     "ensemble.training.cluster": {"tensorflow", "jax"},  # to find devices and processes
     "ensemble.model.conversion": {"tensorflow"},  # to hand a graph to a converter
     "ensemble.training.distribution": {"tensorflow", "jax"},  # to share a step between devices
-    "ensemble.training.host_call": {"tensorflow", "jax"},  # to leave a compiled step
     "ensemble.training.loops": {"tensorflow", "jax", "torch"},  # to compile one or do without
     "ensemble.model.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {
-    *("keras", "keras_tuner", "grpc", "llvmlite", "openvino", "scipy", "sklearn", "pandas"),
+    *("keras", "keras_tuner", "grpc", "openvino", "scipy", "sklearn", "pandas"),
     *("matplotlib", "cv2", "starlette", "uvicorn"),
     *("ai_edge_litert", "onnx", "onnxruntime", "tf2onnx"),
 }

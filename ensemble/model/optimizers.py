@@ -1,6 +1,5 @@
 """Adam at the speed of memory, with a rate for each part of a model."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,28 +55,6 @@ class FusedAdam(keras.optimizers.Adam):
             tf.raw_ops.ResourceApplyAdamWithAmsgrad(vhat=greatest, **arguments)
         else:
             tf.raw_ops.ResourceApplyAdam(**arguments)
-
-    def moments(self, variable: keras.Variable) -> tuple[keras.Variable, keras.Variable]:
-        """Returns the decaying means of a variable's gradient and of its square, once built."""
-        index = self._get_variable_index(variable)
-        return self._momentums[index], self._velocities[index]
-
-    def rates(self, first: int, count: int) -> list[float]:
-        """Returns the rates of steps, corrected for the moments' beginning at zero.
-
-        Args:
-            first: The first step, counted from 0.
-            count: How many.
-        """
-        schedule = self._learning_rate
-        if not isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            rates = [float(keras.ops.convert_to_numpy(schedule))] * count
-        else:
-            rates = [float(schedule(step)) for step in range(first, first + count)]
-        return [
-            rate * math.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
-            for step, rate in enumerate(rates, start=first + 1)
-        ]
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "factors": self.factors}

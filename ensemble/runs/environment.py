@@ -16,7 +16,7 @@ from ensemble.system.devices import list_devices
 from ensemble.system.limits import memory_limit
 
 _PACKAGES = (
-    *("keras", "tensorflow", "jax", "torch", "llvmlite", "openvino"),
+    *("keras", "tensorflow", "jax", "torch", "openvino"),
     *("numpy", "pillow", "scikit-learn", "h5py"),
 )
 

@@ -22,7 +22,6 @@ from ensemble.training.epochs import Phase, seed_of, training_blocks, validation
 from ensemble.training.history import History, Progress
 from ensemble.training.interrupts import Interrupts
 from ensemble.training.loops import Loop, evaluation_loop, training_loop
-from ensemble.training.wide_loop import wide_loop
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +81,7 @@ def train_model(
     given, model = model, distribution.replicate(model)
     with distribution.scope():
         compile_model(model, config, phase, steps=math.ceil(len(train) / config.batch_size))
-    learn = wide_loop(model, distribution, batch_size=config.batch_size)
-    learn = learn or training_loop(model, distribution)
+    learn = training_loop(model, distribution)
     judge = evaluation_loop(model, distribution)
     phase = replace(phase, validation_batch=distribution.round_up(phase.validation_batch))
 
