@@ -36,6 +36,7 @@ from ensemble.plots.curves import plot_curves
 from ensemble.plots.figures import png
 from ensemble.plots.pictures import MOST_IMAGES, plot_contact_sheet
 from ensemble.runs.environment import describe_environment
+from ensemble.runs.recorded_split import read_recorded_images
 from ensemble.runs.records import (
     SPLIT_COLUMNS,
     describe_experiment,
@@ -44,6 +45,7 @@ from ensemble.runs.records import (
     save_model,
     split_rows,
 )
+from ensemble.runs.reproduction import same_data
 from ensemble.runs.run import Run
 from ensemble.system.locks import LockedError, locked
 from ensemble.training.checkpoint import read_checkpoint, remove_checkpoint, write_checkpoint
@@ -122,7 +124,8 @@ def fit(
 def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitResult:
     """Goes on with a run that was broken off, from its last finished epoch.
 
-    On a CPU it ends as it would have ended uninterrupted.
+    On a CPU it ends as it would have ended uninterrupted. Images that were added to the data
+    after its first epoch are not used.
 
     Args:
         folder: The run's folder.
@@ -140,10 +143,14 @@ def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitRes
     run = Run(folder, writes=distribution.writes)
     with _at_work_in(run), tracking(config, run) as trackers:
         progress = read_checkpoint(run)
-        dataset = read_dataset(config.data, config.seed)
+        dataset, images = (
+            read_recorded_images(run, config.data)
+            if progress
+            else (read_dataset(config.data, config.seed), None)
+        )
         extractor, _ = build_frozen(config, dataset)
         log.info("going on after epoch %d", len(progress.history) if progress else 0)
-        return _fit(run, config, dataset, None, extractor, progress, distribution, trackers)
+        return _fit(run, config, dataset, images, extractor, progress, distribution, trackers)
 
 
 @contextmanager
@@ -254,10 +261,10 @@ def _describe(config: ExperimentConfig, extractor: keras.Model, images: Images) 
 def _read_record(run: Run, images: Images) -> dict[str, Any]:
     """Returns what was recorded when a run was begun, which must have been with these images."""
     record = run.read_json("environment.json")
-    if record.get("data") != record_data(images):
+    if not same_data(record.get("data", {}), record_data(images)):
         raise RunError(
-            f"The images or labels are no longer those that {run.folder} was begun with. "
-            f"Put them back, or train anew with --config {run.folder / 'config.yaml'}."
+            f"The images, labels, weights or votes are no longer those that {run.folder} was "
+            f"begun with. Put them back, or train anew with --config {run.folder / 'config.yaml'}."
         )
     return record
 

@@ -8,7 +8,7 @@ from typing import Any
 from configs.errors import DataError
 from ensemble.data.leakage import KINDS, Kind, Repeat, find_repeats
 from ensemble.data.reading import Inspection, inspect
-from ensemble.runs.recorded_split import Row, read_split_rows, recorded_split
+from ensemble.runs.recorded_split import Row, read_repeats, read_split_rows, recorded_split
 from ensemble.runs.run import Run
 
 _EVALUATED = "evaluated"
@@ -99,18 +99,17 @@ def recorded_trained_on(run: Run, part: str, names: Sequence[str]) -> TrainedOn:
     """
     if part == "train":
         return TrainedOn([Repeat(name, part, name, part, "exact") for name in names])
-    if not (run.folder / "duplicates.csv").is_file():
+    repeats = read_repeats(run)
+    if not repeats:
         return TrainedOn([])
     trained, evaluated = {row["path"] for row in read_split_rows(run, "train")}, set(names)
     return TrainedOn(
         [
-            Repeat(row["path"], row["split"], row["repeats"], row["in"], kind)
-            for row in run.read_table("duplicates.csv")
-            for kind in KINDS
-            if row["split"] == "train"
-            and row["in"] == part
-            and row["kind"] == kind
-            and row["path"] in trained
-            and row["repeats"] in evaluated
+            repeat
+            for repeat in repeats
+            if repeat.split == "train"
+            and repeat.other_split == part
+            and repeat.name in trained
+            and repeat.other_name in evaluated
         ]
     )

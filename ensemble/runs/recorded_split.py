@@ -2,14 +2,24 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from configs.errors import DataError, RunError
 from configs.schema import DataConfig
+from ensemble.data.inspection import Images, inspect_dataset
 from ensemble.data.labels import fold, map_classes
-from ensemble.data.loading import Split, choose_source, load_collection, locate, short_name
+from ensemble.data.leakage import KINDS, Repeat
+from ensemble.data.loading import (
+    Dataset,
+    Split,
+    choose_source,
+    load_collection,
+    load_labelled,
+    locate,
+    short_name,
+)
 from ensemble.data.registry import Collection, ImageStore, Problem
 from ensemble.faces.store import face_images
 from ensemble.data.decoding import ImageError
@@ -17,6 +27,7 @@ from ensemble.data.reading import content_digest, map_ahead
 from ensemble.runs.run import Run
 
 _GONE, _CHANGED = "missing or unreadable", "changed since the training"
+_RELABELLED = "of another class now"
 Row = Mapping[str, str]
 
 
@@ -41,8 +52,8 @@ class RecordedSplit:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_split_rows(run: Run, part: str) -> list[dict[str, str]]:
-    """Returns the rows of one split in a run's `split.csv`.
+def read_split_rows(run: Run, part: str | None = None) -> list[dict[str, str]]:
+    """Returns the rows of one split in a run's `split.csv`, or all rows.
 
     Raises:
         RunError: If the table cannot be read.
@@ -53,7 +64,81 @@ def read_split_rows(run: Run, part: str) -> list[dict[str, str]]:
             f"{run.folder / 'split.csv'} lacks one of the columns path, label and split. "
             "Restore the file, or train again."
         )
-    return [row for row in rows if row["split"] == part]
+    return [row for row in rows if part in (None, row["split"])]
+
+
+def read_repeats(run: Run) -> list[Repeat]:
+    """Returns the images that stand in several splits of a run.
+
+    Raises:
+        RunError: If `duplicates.csv` cannot be read.
+    """
+    if not (run.folder / "duplicates.csv").is_file():
+        return []
+    return [
+        Repeat(row["path"], row["split"], row["repeats"], row["in"], kind)
+        for row in run.read_table("duplicates.csv")
+        for kind in KINDS
+        if row["kind"] == kind
+    ]
+
+
+def read_recorded_images(run: Run, config: DataConfig) -> tuple[Dataset, Images]:
+    """Reads the data of a run as it was split when the run began.
+
+    Images that were added since are not used. What was left out then is still reported.
+
+    Args:
+        run: A run with a `split.csv`.
+        config: Its data.
+
+    Raises:
+        DataError: If the data cannot be read.
+        RunError: If a recorded image is missing, or it or its class has changed.
+    """
+    rows = read_split_rows(run)
+    labelled = load_labelled(
+        locate(config),
+        source=config.source,
+        classes=config.classes or sorted({row["label"] for row in rows}, key=str.casefold),
+        merge=config.merge,
+    )
+    images = face_images(labelled.rows.images, config.faces)
+    current, problems = _find_images(rows, images, labelled.rows.names)
+    places = {name: place for place, name in enumerate(labelled.rows.names)}
+    labels = {name: labelled.classes[labelled.rows.labels[place]] for name, place in places.items()}
+    problems += [
+        Problem(row["path"], _RELABELLED)
+        for row in rows
+        if row["path"] in current and labels.get(current[row["path"]]) != row["label"]
+    ]
+    if problems:
+        raise RunError(
+            f"{len(problems):,} of the {len(rows):,} images that {run.folder} was begun with are "
+            f"not as they were ({_count(problems)}), such as {problems[0].name}. "
+            f"Restore them, or train anew with --config {run.folder / 'config.yaml'}."
+        )
+
+    def select(part: str) -> Split:
+        names = tuple(row["path"] for row in rows if row["split"] == part)
+        split = labelled.rows.select([places[current[name]] for name in names])
+        return replace(split, images=_Renamed(images, current), names=names)
+
+    dataset = Dataset(
+        labelled.name,
+        labelled.classes,
+        select("train"),
+        select("validation"),
+        select("test") if any(row["split"] == "test" for row in rows) else None,
+        _read_problems(run),
+        [*labelled.notes, f"the {len(rows):,} images in split.csv are used, and no others"],
+        labelled.facts,
+        labelled.synthetic,
+    )
+    repeats = read_repeats(run)
+    repeated = {repeat.name for repeat in repeats if repeat.split == "train"}
+    dropped = len(repeated - set(dataset.train.names))
+    return dataset, replace(inspect_dataset(dataset, config), repeats=repeats, dropped=dropped)
 
 
 def recorded_split(run: Run, part: str, classes: Sequence[str]) -> RecordedSplit:
@@ -79,7 +164,8 @@ def recorded_split(run: Run, part: str, classes: Sequence[str]) -> RecordedSplit
     spec = choose_source(location, config.source)
     collection = load_collection(location, spec)
     images = face_images(collection.images, config.faces)
-    current, problems = _find_images(rows, images, collection)
+    names = [record.name for record in collection.records]
+    current, problems = _find_images(rows, images, names)
     found = [row for row in rows if row["path"] in current]
     if not found:
         raise DataError(
@@ -112,7 +198,7 @@ class _Renamed:
 
 
 def _find_images(
-    rows: Sequence[Row], images: ImageStore, collection: Collection
+    rows: Sequence[Row], images: ImageStore, present: Sequence[str]
 ) -> tuple[dict[str, str], list[Problem]]:
     """Returns recorded name to present name, and the images that were not found."""
     names = [row["path"] for row in rows]
@@ -122,7 +208,7 @@ def _find_images(
         name: name for name in names if digests[name] and recorded[name] in ("", digests[name])
     }
     wanted = {recorded[name] for name in names if name not in current} - {""}
-    others = [record.name for record in collection.records if record.name not in current]
+    others = [name for name in present if name not in current]
     moved: dict[str, list[str]] = {}
     for name, digest in (_digests(images, others) if wanted else {}).items():
         moved.setdefault(digest, []).append(name)
@@ -135,6 +221,13 @@ def _find_images(
         else:
             problems.append(Problem(name, _CHANGED if digests[name] else _GONE))
     return current, problems
+
+
+def _read_problems(run: Run) -> list[Problem]:
+    """Returns the images and rows that were left out when the run began."""
+    if not (run.folder / "bad_images.csv").is_file():
+        return []
+    return [Problem(row["path"], row["reason"]) for row in run.read_table("bad_images.csv")]
 
 
 def _digests(images: ImageStore, names: Iterable[str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.data.reading import Inspection
 from ensemble.model.composition import MultiBranchModel
 from ensemble.data.inspection import Images
+from ensemble.runs.reproduction import WEIGHTED
 from ensemble.runs.run import Run
 
 _PROTOCOL = {"classes", "faces", "merge", "protocol"}  # settings that decide images and labels
@@ -81,7 +82,7 @@ def record_features(branches: Sequence[FrozenBranch]) -> dict[str, dict[str, Any
 
 
 def record_data(images: Images) -> dict[str, dict[str, Any]]:
-    """Returns fingerprints of images and labels that do not depend on their names."""
+    """Returns fingerprints of images, labels, weights and votes, whatever the names of images."""
     return {
         "train": _data_record(images.train),
         "validation": _data_record(images.validation),
@@ -140,8 +141,19 @@ def _weights_record(source: str, branch: keras.Model) -> dict[str, str]:
 
 def _data_record(inspection: Inspection) -> dict[str, Any]:
     split = inspection.readable
-    rows = sorted(
+    rows = [
         digest + int(label).to_bytes(4, "big")
         for digest, label in zip(inspection.digests, split.labels, strict=True)
-    )
-    return {"images": len(split), "sha256": hashlib.sha256(b"".join(rows)).hexdigest()}
+    ]
+    record = {"images": len(split), "sha256": _digest_rows(rows)}
+    if split.votes is None and (split.weights == 1).all():
+        return record
+    votes = np.zeros((len(split), 0)) if split.votes is None else split.votes
+    values = np.column_stack([split.weights, votes])
+    weighted = [row + each.astype("<f4").tobytes() for row, each in zip(rows, values, strict=True)]
+    return {**record, WEIGHTED: _digest_rows(weighted)}
+
+
+def _digest_rows(rows: Sequence[bytes]) -> str:
+    """Returns a digest that does not depend on the order of rows."""
+    return hashlib.sha256(b"".join(sorted(rows))).hexdigest()

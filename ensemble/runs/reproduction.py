@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 _DIGITS = 6
 _NEEDED = ("config.yaml", "history.csv", "environment.json")
+WEIGHTED = "weights_and_votes_sha256"  # in no record of an earlier version
 _STARTS_FROM = ("data", "weights")  # of the record: what a history depends on beside settings
 _TELLS = ("backend", "packages", "python", "platform", "devices", "git_commit")
 
@@ -103,6 +104,18 @@ def read_trace(folder: Path) -> Trace:
     return Trace(folder, history, record)
 
 
+def same_data(recorded: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+    """Returns whether recorded fingerprints are those of data.
+
+    Records of earlier versions have no fingerprint of weights and votes.
+
+    Args:
+        recorded: What `records.record_data` returned earlier.
+        data: What it returns now.
+    """
+    return {part: {**now, **recorded.get(part, {})} for part, now in data.items()} == data
+
+
 def compare_traces(first: Trace, second: Trace) -> Verdict:
     """Returns whether a second training came to what the first one came to."""
     changes = _changes(first.record, second.record, _STARTS_FROM)
@@ -142,7 +155,8 @@ def _changes(
     for part in parts:
         then, now = _leaves(first.get(part), part), _leaves(second.get(part), part)
         for path in sorted({*then, *now}):
-            if then.get(path) != now.get(path):
+            unrecorded = path.endswith(WEIGHTED) and path not in then
+            if then.get(path) != now.get(path) and not unrecorded:
                 lines.append(f"{path}: {_show(then.get(path))} then, {_show(now.get(path))} now")
     return lines
 

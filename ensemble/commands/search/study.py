@@ -15,6 +15,7 @@ from configs.files import read_config, write_config
 from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment
 from ensemble.commands.search.spaces import label
+from ensemble.runs.reproduction import same_data
 from ensemble.runs.run import Run
 from ensemble.system.locks import LockedError, locked
 
@@ -141,7 +142,8 @@ class Study:
         folder = Run(self.folder)
         if not (folder.folder / _DATA).exists():
             folder.write_json(_DATA, {"feature_sets": record})
-        if folder.read_json(_DATA) != {"feature_sets": record}:
+        kept = folder.read_json(_DATA).get("feature_sets", [])
+        if len(kept) != len(record) or not all(map(same_data, kept, record)):
             raise RunError(
                 f"The images or labels are no longer those that the search in {self.folder} was "
                 "begun with. Put them back, or choose another --name."

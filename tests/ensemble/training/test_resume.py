@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs.errors import RunError
 from configs.files import write_config
@@ -144,17 +146,79 @@ def test_a_training_that_ended_elsewhere_is_not_repeated(make_config, monkeypatc
         assert not (result.run.folder / "checkpoint.npz").exists()
 
 
-def test_other_images_are_refused(make_config, monkeypatch, colours_folder):
-    config = make_config().model_copy(update={"name": "broken"})
-    break_off(monkeypatch, 1)
-    with pytest.raises(KilledError):
-        fit(config)
-    (colours_folder / "red" / "00.png").write_bytes(
-        (colours_folder / "red" / "01.png").read_bytes()
-    )
+def break_after_an_epoch(config: ExperimentConfig, monkeypatch) -> Run:
+    with monkeypatch.context() as patch:
+        break_off(patch, 1)
+        with pytest.raises(KilledError):
+            fit(config.model_copy(update={"name": "broken"}))
+    return Run(config.output / "broken")
 
-    with pytest.raises(RunError, match=r"no longer those.*--config"):
-        resume(config.output / "broken", config)
+
+def test_images_added_since_are_not_used(make_config, monkeypatch, colours_folder):
+    (colours_folder / "red" / "damaged.png").write_bytes(b"no image")
+    config = make_config()
+    expected = fit(config.model_copy(update={"name": "whole"}))
+    run = break_after_an_epoch(config, monkeypatch)
+    split = (run.folder / "split.csv").read_text()
+    for number, label in enumerate(("red", "red", "green", "green")):
+        path = colours_folder / label / f"0{number}-added.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (24, 24), (50 * number, 200, 90)).save(path)
+    (colours_folder / "red" / "01.png").rename(colours_folder / "red" / "renamed.png")
+
+    resumed = resume(run.folder, config)
+
+    assert_same_run(resumed.run, expected.run)
+    for name in ("split.csv", "bad_images.csv"):
+        assert (run.folder / name).read_text() == (expected.run.folder / name).read_text()
+    assert (run.folder / "split.csv").read_text() == split
+    assert resumed.report.problems == expected.report.problems
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda red: (red / "00.png").unlink(), r"1 missing or unreadable\), such as red/00\.png"),
+        (lambda red: Image.new("RGB", (9, 9)).save(red / "00.png"), r"1 changed since"),
+        (lambda red: (red / "00.png").rename(red.parent / "blue/x.png"), r"1 of another class now"),
+    ],
+    ids=["missing", "changed", "relabelled"],
+)
+def test_other_images_or_labels_are_refused(change, told, make_config, monkeypatch, colours_folder):
+    config = make_config()
+    run = break_after_an_epoch(config, monkeypatch)
+    change(colours_folder / "red")
+
+    with pytest.raises(RunError, match=rf"1 of the 48 images .*{told}.*--config"):
+        resume(run.folder, config)
+
+
+@pytest.mark.parametrize("version", ["current", "earlier"])
+def test_other_weights_are_refused_where_they_were_recorded(
+    version, make_config, monkeypatch, colours_folder
+):
+    def write_labels(weight: int) -> None:
+        paths = sorted(colours_folder.rglob("*.png"))
+        rows = [f"{path.relative_to(colours_folder)},{path.parent.name},{weight}" for path in paths]
+        labels.write_text("\n".join(["path,label,weight", *rows]) + "\n")
+
+    labels = colours_folder.parent / "labels.csv"
+    write_labels(2)
+    config = make_config(data={"labels": labels})
+    run = break_after_an_epoch(config, monkeypatch)
+    if version == "earlier":
+        record = run.read_json("environment.json")
+        for part in record["data"].values():
+            del part["weights_and_votes_sha256"]
+        run.write_json("environment.json", record)
+    write_labels(3)
+
+    with (
+        pytest.raises(RunError, match=r"weights or votes are no longer those.*--config")
+        if version == "current"
+        else nullcontext()
+    ):
+        resume(run.folder, config)
 
 
 def test_a_damaged_checkpoint_is_named(make_config, monkeypatch):
