@@ -2,6 +2,7 @@
 
 import io
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -144,13 +145,32 @@ def _open(data: bytes, size: int | None) -> Image.Image:
     if size is not None:
         # JPEG can be decoded at a half, a quarter or an eighth of its size.
         image.draft(None, (_QUICK_SHRINK * size, _QUICK_SHRINK * size))
+    _read_16_bit_ppm_as_raw(image)
     low_bytes = _low_byte_tiles(image)
+    grey_alpha = [tile.args for tile in getattr(image, "tile", ())] == ["LA;16B"]
     image.load()
     if low_bytes and _is_zero(image):
         image = Image.open(io.BytesIO(data))
         image.tile = low_bytes
         image.load()
+    elif grey_alpha and _is_zero(image):
+        samples = Image.open(io.BytesIO(_as_four_bytes(data)))
+        image.paste(Image.merge("LA", (samples.getchannel("G"), samples.getchannel("A"))))
     return image
+
+
+def _read_16_bit_ppm_as_raw(image: Image.Image) -> None:
+    """Makes Pillow keep the high bytes of a binary PPM, as of other 16-bit colours."""
+    if tiles := getattr(image, "tile", ()):
+        tile = tiles[0]
+        if tile.codec_name == "ppm" and tile.args == ("RGB", 65535):
+            image.tile = [tile._replace(codec_name="raw", args=("RGB;16B", 0, 1))]
+
+
+def _as_four_bytes(png: bytes) -> bytes:
+    """Returns a PNG of 16-bit grey and alpha as one of RGBA: high and low byte of each."""
+    header = png[12:24] + bytes([8, 6]) + png[26:29]
+    return png[:12] + header + zlib.crc32(header).to_bytes(4, "big") + png[33:]
 
 
 def _drop_text(data: bytes) -> bytes:

@@ -158,6 +158,22 @@ def test_16_bit_colours_are_read_from_the_range_that_holds_them(scale):
     np.testing.assert_array_equal(decode_whole(data), colours)
 
 
+@pytest.mark.parametrize("scale", [1, 257])
+def test_16_bit_ppm_is_read_from_the_range_that_holds_it(scale):
+    colours = np.array(photograph(20, 30))
+    header = b"P6\n%d %d\n65535\n" % colours.shape[1::-1]
+    data = header + (colours.astype(">u2") * scale).astype(">u2").tobytes()
+    np.testing.assert_array_equal(decode_whole(data), colours)
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_16_bit_grey_with_transparency_is_read_from_the_range_that_holds_it(scale):
+    grey = np.array(photograph(20, 30))[:, :, 0]
+    opaque = np.dstack([grey, np.full_like(grey, 255)]).astype(np.uint16) * scale
+    np.testing.assert_array_equal(decode_whole(png(opaque, 4, 16))[:, :, 1], grey)
+    assert_uniform(decode_whole(png(opaque * [1, 0], 4, 16)), WHITE)
+
+
 @pytest.mark.parametrize("order", ["II", "MM"])
 @pytest.mark.parametrize("compression", [1, 8])
 @pytest.mark.parametrize("scale", [1, 257])
