@@ -86,6 +86,16 @@ def load_network(path: str | Path) -> tuple[keras.Model, ModelRecord]:
         raise refuse(path, _first_line(error)) from error
 
 
+def read_protocol(path: str | Path) -> dict[str, Any]:
+    """Returns how images and labels were prepared for a model; empty if not recorded.
+
+    Raises:
+        RunError: If the file is missing or damaged.
+    """
+    record = _check(Path(path))
+    return record.protocol if record else {}
+
+
 def refuse(path: str | Path, reason: str) -> RunError:
     """Returns the error for a file that is no ensemble."""
     return RunError(f"{path} holds no ensemble that can be loaded ({reason}).")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -322,22 +322,23 @@ def _load(model: Run | Answerer | Path | str) -> tuple[Answerer, FaceConfig | No
     path = Path(model)
     if is_export(path):
         exported = load_exported(path)
-        return exported, _read_faces(path, exported)
+        return exported, _read_faces(path / CARD, exported.card)
     if path.suffix == ".keras":
         from ensemble.model.composition import MultiBranchModel
+        from ensemble.model.model_file import read_protocol
 
-        return MultiBranchModel.load(path), None
+        return MultiBranchModel.load(path), _read_faces(path, read_protocol(path))
     return _load(Run.open(path))
 
 
-def _read_faces(folder: Path, exported: ExportedModel) -> FaceConfig | None:
-    """Reads how faces were found from an export's description.
+def _read_faces(path: Path, protocol: Mapping[str, Any]) -> FaceConfig | None:
+    """Reads how faces were found from the description of a model.
 
     Raises:
         RunError: If it is damaged.
     """
-    faces = exported.card.get("faces")
+    faces = protocol.get("faces")
     try:
         return None if faces is None else FaceConfig.model_validate(faces)
     except ValidationError as error:
-        raise RunError(f"{folder / CARD} has no valid `faces`. Export the run again.") from error
+        raise RunError(f"{path} has no valid `faces`. Save or export the model again.") from error

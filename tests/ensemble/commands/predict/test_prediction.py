@@ -203,6 +203,20 @@ def test_a_run_on_faces_out_of_photos_predicts_with_its_own_settings(corners):
     assert whole.find(photo()).reason == "no face is found, so the whole image is taken"
 
 
+def test_a_model_file_predicts_with_the_face_settings_it_records(model, corners, tmp_path):
+    faces = FaceConfig(detector=corners, margin=0.3, align=True)
+    path = tmp_path / "alone.keras"
+    model.save(path, protocol={"faces": faces.model_dump(mode="json")})
+
+    search = Predictor(path).search
+
+    assert isinstance(search.detector, Corners)
+    assert (search.margin, search.align, search.accepts_crops) == (0.3, True, False)
+    model.save(path, protocol={"faces": "corners"})
+    with pytest.raises(RunError, match="has no valid `faces`"):
+        Predictor(path)
+
+
 def test_without_any_detector_each_image_is_taken_whole_and_it_is_told(monkeypatch, caplog):
     monkeypatch.setattr(crops, "_CANDIDATES", ("broken",))
     with DETECTORS.temporary(DetectorSpec("broken", "", fail)), caplog.at_level("WARNING"):
