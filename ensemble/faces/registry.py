@@ -55,12 +55,14 @@ class DetectorSpec:
             of a face (None: the detector's own) to the detector; None where the
             whole image is the face. Raises a UserError if something is missing.
         reference: Paper or address.
+        threshold: The detector's own least score of a face; None: it has none.
     """
 
     name: str
     summary: str
     build: Callable[[Path | None, float | None], Detector | None]
     reference: str = ""
+    threshold: float | None = None
 
 
 DETECTORS: Registry[DetectorSpec] = Registry("face detector", package="ensemble.faces.detectors")

@@ -49,7 +49,7 @@ from ensemble.data.registry import (
     count_reasons,
 )
 from ensemble.faces.crops import choose_detector, crop_faces
-from ensemble.faces.registry import Detector
+from ensemble.faces.registry import DETECTORS, Detector
 from ensemble.system.progress import progress_bar
 
 _JOURNAL = ".journal.jsonl"
@@ -260,7 +260,9 @@ def _slug(text: str) -> str:
 def _decisive(faces: FaceConfig) -> dict[str, Any]:
     """Returns the settings that decide what the faces look like."""
     model = faces.model and file_checksum(faces.model)
-    return {**faces.model_dump(mode="json"), "model": model}
+    own = DETECTORS.get(faces.detector).threshold
+    threshold = own if faces.threshold is None else faces.threshold
+    return {**faces.model_dump(mode="json"), "model": model, "threshold": threshold}
 
 
 def _refuse_output(raw: Sequence[Path], output: Path) -> None:

@@ -87,5 +87,6 @@ register_detector(
         summary="upright faces from the front; needs no download, but OpenCV 4; score 1, 2, ...",
         build=build_haar,
         reference="Viola and Jones, CVPR 2001",
+        threshold=THRESHOLD,
     )
 )

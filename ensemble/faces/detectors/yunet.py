@@ -90,5 +90,6 @@ register_detector(
         summary="a neural network of 0.2 MB, downloaded once; score 0..1",
         build=build_yunet,
         reference="Wu et al., YuNet, Machine Intelligence Research 20, 2023",
+        threshold=THRESHOLD,
     )
 )

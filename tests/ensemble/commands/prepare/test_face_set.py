@@ -302,6 +302,17 @@ def test_other_settings_are_refused_in_a_folder_begun(raw, tmp_path):
         prepare(raw, tmp_path / "faces", faces={"margin": 0.3})
 
 
+def test_another_threshold_of_the_detector_itself_is_refused_too(raw, tmp_path):
+    def prepare_at(own, **faces):
+        with DETECTORS.temporary(DetectorSpec("own", "", lambda *_: find_red, "", own)):
+            prepare(raw, tmp_path / "faces", faces={"detector": "own", **faces})
+
+    prepare_at(0.7)
+    prepare_at(0.8, threshold=0.7)
+    with pytest.raises(DataError, match=r"threshold: 0.7 then, 0.8 now"):
+        prepare_at(0.8)
+
+
 def test_a_folder_that_is_no_set_is_left_alone(raw, tmp_path):
     write(tmp_path / "thesis" / "chapter.txt", b"text")
 
