@@ -7,7 +7,8 @@ of independent ones; both follow from it. Macro-F1 and all differences have the
 central 95 % of bootstrap resamples of the images (Efron and Tibshirani, An
 Introduction to the Bootstrap, 1993, chapter 13), sampled as counts of a confusion
 matrix from a multinomial distribution. A bootstrap knows only the mistakes it has
-seen: without any mistake, its interval has no width.
+seen: where its interval of macro-F1 has no width, the intervals of F1 of the classes
+are combined instead, as those of recall are for balanced accuracy.
 
 An interval describes what other images of the same kind would change, not what
 another seed of the training would.
@@ -135,6 +136,10 @@ def score_intervals(
     *_, f1 = resample_scores(matrix, resamples=resamples, seed=seed)
     hits, truths = matrix.diagonal(), matrix.sum(axis=1)
     unions = truths + matrix.sum(axis=0) - hits
+    class_f1 = tuple(map(_f1_interval, hits, unions))
+    macro_f1 = interval_of(f1.mean(axis=1))
+    if macro_f1.low == macro_f1.high:
+        macro_f1 = _mean_interval(_divide(2.0 * hits, hits + unions), class_f1)
     recalls = [wilson_interval(*pair) for pair in zip(hits, truths, strict=True)]
     return ScoreIntervals(
         accuracy=wilson_interval(hits.sum(), matrix.sum()),
@@ -142,8 +147,8 @@ def score_intervals(
             hits[truths > 0] / truths[truths > 0],
             [recall for recall, images in zip(recalls, truths, strict=True) if images],
         ),
-        macro_f1=interval_of(f1.mean(axis=1)),
-        class_f1=tuple(map(_f1_interval, hits, unions)),
+        macro_f1=macro_f1,
+        class_f1=class_f1,
         class_recall=tuple(recalls),
     )
 

@@ -61,7 +61,13 @@ def test_a_proportion_has_wilsons_interval(hits, images):
 def test_intervals_keep_their_width_where_no_or_every_answer_is_right(right):
     found = score_intervals([[right, 10 - right], [10 - right, right]])
 
-    edges = [found.accuracy, found.balanced_accuracy, *found.class_f1, *found.class_recall]
+    edges = [
+        found.accuracy,
+        found.balanced_accuracy,
+        found.macro_f1,
+        *found.class_f1,
+        *found.class_recall,
+    ]
     for interval in edges:
         assert interval.holds(right / 10)
         assert interval.high - interval.low > 0.1
