@@ -177,6 +177,19 @@ def legible(text: str) -> str:
     return "".join(letter if fonts[letter] else ascii(letter)[1:-1] for letter in text)
 
 
+def choose_font(text: str) -> tuple[str, str]:
+    """Returns the file of one font for a text, and the text with escapes for letters it lacks.
+
+    That is the first installed font with all letters, else the one with the most.
+    """
+    letters = {ord(letter) for letter in text}
+    paths = [path for _, path in _installed_fonts()]
+    path = next((path for path in paths if letters <= _letters_of(path)), None)
+    path = path or max(paths, key=lambda path: len(letters & _letters_of(path)))
+    known = _letters_of(path)
+    return path, "".join(letter if ord(letter) in known else ascii(letter)[1:-1] for letter in text)
+
+
 def label_classes(classes: Sequence[str]) -> tuple[dict[str, str], str]:
     """Returns how figures name classes, with numbers for names that no installed font can show.
 

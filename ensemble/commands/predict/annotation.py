@@ -2,8 +2,6 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +41,7 @@ def annotate(source: bytes | np.ndarray, answers: Sequence[Prediction]) -> bytes
     if scale < 1:
         photo = photo.resize([max(1, round(side * scale)) for side in photo.size])
     pen = ImageDraw.Draw(photo)
-    letters = _font(max(12, round(max(photo.size) / 45)))
+    size = max(12, round(max(photo.size) / 45))
     line = max(2, round(max(photo.size) / 400))
     for answer in answers:
         left, top = 0.0, 0.0
@@ -52,7 +50,7 @@ def annotate(source: bytes | np.ndarray, answers: Sequence[Prediction]) -> bytes
             right = left + answer.box.width * scale
             bottom = top + answer.box.height * scale
             pen.rectangle((left, top, right, bottom), outline=_FOR, width=line)
-        _label(photo, pen, answer.caption, left, top, letters)
+        _label(photo, pen, *_letter(answer.caption, size), left, top)
     return _encode(photo, "JPEG", quality=_QUALITY)
 
 
@@ -77,11 +75,12 @@ def draw_explanation(crop: np.ndarray, explanation: "Explanation", caption: str)
     width = _GAP + len(panels) * (SIDE + _GAP)
     sheet = Image.new("RGB", (width, SIDE + 2 * _LINE + 3 * _GAP), "white")
     pen = ImageDraw.Draw(sheet)
-    letters = _font(14)
+    caption, letters = _letter(caption, 14)
     pen.text((_GAP, _GAP), caption, "black", letters)
     for number, (panel, name) in enumerate(zip(panels, names, strict=True)):
         left = _GAP + number * (SIDE + _GAP)
         sheet.paste(panel, (left, _GAP + _LINE))
+        name, letters = _letter(name, 14)
         pen.text((left, _GAP + _LINE + SIDE + 4), name, "black", letters)
     return _encode(sheet, "PNG")
 
@@ -124,9 +123,9 @@ def _label(
     photo: Image.Image,
     pen: ImageDraw.ImageDraw,
     text: str,
+    letters: ImageFont.FreeTypeFont,
     left: float,
     top: float,
-    letters: ImageFont.FreeTypeFont,
 ) -> None:
     """Writes on a dark ground above a point, moved to stay inside the photo."""
     _, _, width, height = pen.textbbox((0, 0), text, letters)
@@ -142,10 +141,9 @@ def _encode(image: Image.Image, form: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """Returns DejaVu Sans, which comes with Matplotlib and knows Greek and Cyrillic too."""
-    from matplotlib import get_data_path
+def _letter(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
+    """Returns a text as a font can show it, and that font; see `plots.figures.choose_font`."""
+    from ensemble.plots.figures import choose_font
 
-    path = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(path, size)
+    path, text = choose_font(text)
+    return text, ImageFont.truetype(path, size)

@@ -467,4 +467,7 @@ def test_a_font_that_has_the_letters_is_picked(monkeypatch):
     assert figures.legible("a\u3073") == "a\u3073"
     assert families == ["DejaVu Sans", "Kana", "Latin"]
     assert figures.legible("\u559c") == r"\u559c"
+    assert figures.choose_font("ab") == ("l", "ab")
+    assert figures.choose_font("\u3073") == ("k", "\u3073")
+    assert figures.choose_font("ab\u3073") == ("l", r"ab\u3073")
     figures._font_of.cache_clear()

@@ -8,6 +8,7 @@ from ensemble.commands.predict.annotation import SIDE, annotate, draw_maps, over
 from ensemble.commands.predict.explanation import Explanation
 from ensemble.commands.predict.predictor import Prediction
 from ensemble.faces.registry import Box
+from ensemble.plots import figures
 
 CROP = np.full((16, 16, 3), 120, np.uint8)
 
@@ -38,6 +39,16 @@ def test_an_answer_stays_readable_inside_a_small_photo(box):
 
     assert drawn.shape == (40, 60, 3)
     assert (drawn.max(axis=2) < 80).any()  # the ground of the letters
+
+
+def test_letters_without_a_font_are_escaped(monkeypatch):
+    fonts = [font for font in figures._installed_fonts() if font[0] == "DejaVu Sans"]
+    monkeypatch.setattr(figures, "_installed_fonts", lambda: fonts)
+    photo = np.full((100, 300, 3), 200, np.uint8)
+
+    foreign, escaped = (annotate(photo, [answer(None, x)]) for x in ("喜び", r"\u559c\u3073"))
+
+    assert foreign == escaped
 
 
 def test_what_speaks_for_is_orange_and_what_speaks_against_is_blue():
