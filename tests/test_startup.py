@@ -248,6 +248,17 @@ def test_a_mistake_in_a_space_is_told(text, told, tmp_path):
     assert_refused(run("ensemble.search", "--config", str(path)), told)
 
 
+@pytest.mark.parametrize("command", ["search --config search_head", "evaluate run"])
+def test_missing_data_is_told_before_a_backend_is_loaded(command, tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("config.yaml", "model.keras"):
+        (tmp_path / "run" / name).touch()
+
+    outcome = run(*f"ensemble.{command} --data nope".split(), folder=tmp_path)
+
+    assert_refused(outcome, "There is no file or folder 'nope'")
+
+
 def test_a_worker_without_its_chiefs_address_is_told(monkeypatch):
     monkeypatch.setenv("KERASTUNER_TUNER_ID", "worker0")
 
@@ -381,6 +392,7 @@ def test_a_plugin_may_be_a_module_in_the_working_folder(tmp_path, on_path):
     outcome = run("ensemble.train", "--plugins", "my_parts", "--print-config", folder=tmp_path)
 
     assert outcome.output.startswith("imported my_parts")
+    assert "plugin 'my_parts' registers no branch, head, source or face detector" in outcome.errors
 
 
 def command(words: str, **more) -> subprocess.CompletedProcess:

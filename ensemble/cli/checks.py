@@ -3,6 +3,7 @@
 import copy
 import importlib
 import importlib.util
+import logging
 import sys
 from collections.abc import Iterator
 from hashlib import sha256
@@ -24,6 +25,8 @@ from ensemble.data.registry import SOURCES
 from ensemble.faces.crops import AUTO
 from ensemble.faces.registry import DETECTORS
 from heads.registry import HEADS
+
+log = logging.getLogger(__name__)
 
 Experiment = TypeVar("Experiment", bound=ExperimentConfig)
 
@@ -63,12 +66,13 @@ def check_settings(
 
 
 def load_plugins(plugins: list[str]) -> None:
-    """Imports modules or .py files, which register parts of their own.
+    """Imports modules or .py files, and warns of those that register no part of their own.
 
     Raises:
         ConfigError: If one cannot be imported.
     """
     for plugin in plugins:
+        parts, modules = _count_parts(), len(sys.modules)
         try:
             _load_plugin(plugin)
         except UserError:
@@ -78,6 +82,12 @@ def load_plugins(plugins: list[str]) -> None:
                 f"The plugin {plugin!r} cannot be imported ({type(error).__name__}: {error}). "
                 "Name a module on the Python path or a .py file."
             ) from error
+        if len(sys.modules) > modules and _count_parts() == parts:
+            log.warning(
+                "the plugin %r registers no branch, head, source or face detector, "
+                "so it has no effect",
+                plugin,
+            )
 
 
 def find_mistakes(config: ExperimentConfig) -> list[str]:
@@ -144,6 +154,10 @@ def check_face_flags(
         mistakes.append(f"--face-threshold is a score, 0 or more. Received: {threshold}.")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
+
+
+def _count_parts() -> int:
+    return sum(len(registry.names()) for registry in (BRANCHES, HEADS, SOURCES, DETECTORS))
 
 
 def _load_plugin(plugin: str) -> None:
