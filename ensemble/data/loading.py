@@ -304,9 +304,9 @@ def _no_images(location: Location, spec: DatasetSpec, collection: Collection) ->
     return f"There is no labelled image in {_describe(location)}, read as {spec.name}{details}."
 
 
-def short_name(location: Location, spec: DatasetSpec) -> str:
+def short_name(location: Location, spec: DatasetSpec | None = None) -> str:
     """Returns a name of the data for folders and reports."""
-    if not location.roots:
+    if spec and not location.roots:
         return spec.name
     root = location.roots[0].resolve()
     return re.sub(r"[^\w.+-]+", "-", root.name if root.is_dir() else root.stem)

@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.errors import DataError, RunError
 from configs.schema import DataConfig
+from ensemble.data.files import is_image
 from ensemble.data.inspection import Images, inspect_dataset
 from ensemble.data.labels import fold, map_classes
 from ensemble.data.leakage import KINDS, Repeat
@@ -20,7 +21,7 @@ from ensemble.data.loading import (
     locate,
     short_name,
 )
-from ensemble.data.registry import Collection, ImageStore, Problem
+from ensemble.data.registry import Collection, ImageStore, Location, Problem, Record
 from ensemble.faces.store import face_images
 from ensemble.data.decoding import ImageError
 from ensemble.data.reading import content_digest, map_ahead
@@ -161,8 +162,7 @@ def recorded_split(run: Run, part: str, classes: Sequence[str]) -> RecordedSplit
         raise DataError(f"{run.name} has no {part} images. Choose another --split.")
     config = run.config.data
     location = locate(config)
-    spec = choose_source(location, config.source)
-    collection = load_collection(location, spec)
+    name, collection = _read_collection(location, config.source)
     images = face_images(collection.images, config.faces)
     names = [record.name for record in collection.records]
     current, problems = _find_images(rows, images, names)
@@ -170,20 +170,33 @@ def recorded_split(run: Run, part: str, classes: Sequence[str]) -> RecordedSplit
     if not found:
         raise DataError(
             f"None of the {len(rows):,} {part} images of {run.folder} was found in "
-            f"{', '.join(map(str, config.root)) or spec.name}: {_count(problems)}. "
+            f"{', '.join(map(str, config.root)) or name}: {_count(problems)}. "
             "Restore the images, or evaluate other images with --data."
         )
     facts = _describe(rows, current, problems)
     if relabelled := _count_relabelled(found, current, collection, config):
         facts.append(f"{relabelled:,} have another label now, the recorded one counts")
     return RecordedSplit(
-        short_name(location, spec),
+        name,
         _make_split(run, found, _Renamed(images, current), classes),
         current,
         [row for row in rows if row["path"] not in current],
         problems,
         {**collection.facts, "Split": "; ".join(facts)},
     )
+
+
+def _read_collection(location: Location, source: str) -> tuple[str, Collection]:
+    """Returns the short name and the images of data, without labels where no layout fits it."""
+    try:
+        spec = choose_source(location, source)
+    except DataError:
+        found = [Record(name, "") for name in location.files.names() if is_image(name)]
+        if not found:
+            raise
+        facts = {"Layout": "not known any more; images were found by name and content"}
+        return short_name(location), Collection(location.files, found, facts=facts)
+    return short_name(location, spec), load_collection(location, spec)
 
 
 @dataclass(frozen=True)

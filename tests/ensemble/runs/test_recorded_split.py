@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from configs.errors import DataError
 from configs.schema import ExperimentConfig
 from ensemble.data.reading import inspect
 from ensemble.data.inspection import inspect_dataset
+from ensemble.data.registry import SOURCES
 from ensemble.faces.store import read_dataset
 from ensemble.runs.recorded_split import recorded_split
 from ensemble.runs.records import SPLIT_COLUMNS, split_rows
@@ -72,6 +74,15 @@ def test_images_that_were_renamed_moved_or_swapped_are_found_by_content(run, col
     facts = recorded_split(run, "validation", CLASSES).facts
     assert "10 of the 10 recorded images were found" in facts["Split"]
     assert "of them under another name" in facts["Split"]
+
+
+def test_images_are_found_where_the_layout_is_no_longer_known(run, colours_folder, monkeypatch):
+    before = contents(run)
+    for spec in SOURCES:
+        monkeypatch.setitem(SOURCES._parts, spec.name, replace(spec, matches=lambda _: False))
+
+    assert contents(run) == before
+    assert "not known any more" in recorded_split(run, "validation", CLASSES).facts["Layout"]
 
 
 def test_missing_and_changed_images_are_counted_and_listed(run, colours_folder):
