@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ensemble.data.formats import DRAWINGS, lacks_heif_decoder, register_formats
 
@@ -159,7 +159,7 @@ def _open(data: bytes, size: int | None) -> Image.Image:
     return image
 
 
-def _read_16_bit_ppm_as_raw(image: Image.Image) -> None:
+def _read_16_bit_ppm_as_raw(image: ImageFile.ImageFile) -> None:
     """Makes Pillow keep the high bytes of a binary PPM, as of other 16-bit colours."""
     if tiles := getattr(image, "tile", ()):
         tile = tiles[0]
