@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 try:
@@ -18,12 +17,12 @@ except ImportError:  # Windows
 
 _MISSING = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}  # no `flock` here
 _POLL = 0.1  # seconds between two attempts
-_BEAT = 2.0  # seconds between two signs of life of a holder without `flock`
-_STALE = 30.0  # seconds without one, after which its lock counts for nothing
+_BEAT = 2.0  # seconds between two touches by a holder without `flock`
+_STALE = 30.0  # seconds without a touch, after which the lock is free
 
 
 class LockedError(Exception):
-    """Another process still holds a lock; the message names it, such as "process 4711"."""
+    """Another process holds the lock; the message names it, such as "process 4711"."""
 
 
 @contextmanager
@@ -33,17 +32,16 @@ def locked(
     timeout: float = math.inf,
     waiting: Callable[[], object] = lambda: None,
 ) -> Iterator[None]:
-    """Holds a lock for the length of a `with` block.
+    """Holds a lock during a `with` block.
 
-    The system frees the lock when its holder ends, however it ends; children that
-    the holder forked hold it too. Without `flock` the holder touches a file beside
-    `path` instead, and that file is ignored once its process is gone from this
-    machine or nobody has touched it for 30 seconds.
+    The system frees the lock when its holder and the holder's forked children end. Without
+    `flock` the holder keeps touching a file beside `path`, which is ignored once its process
+    has ended on this machine or it was not touched for 30 seconds.
 
     Args:
         path: The lock's file, in an existing folder.
         timeout: Seconds to wait for another holder; 0: only until it is known to be alive,
-            which `flock` knows at once.
+            which is at once with `flock`.
         waiting: Called once if another process has to be waited for.
 
     Raises:
@@ -51,103 +49,111 @@ def locked(
         OSError: If the file cannot be written.
     """
     end = time.monotonic() + timeout
-    attempt = _Attempt(path)
-    acquired = attempt.acquire()
-    if not acquired and timeout > 0:
+    lock = _acquire(_Flock(path) if fcntl else _TouchedFile(path))
+    if not lock.held and timeout > 0:
         waiting()
-    while not acquired:
-        if time.monotonic() >= end and attempt.alive:
-            raise LockedError(attempt.holder())
+    while not lock.held:
+        if time.monotonic() >= end and lock.holder_is_alive:
+            raise LockedError(_describe_owner(lock.path))
         time.sleep(_POLL)
-        acquired = attempt.acquire()
+        lock = _acquire(lock)
     try:
         yield
     finally:
-        attempt.release()
+        lock.release()
 
 
-class _Attempt:
-    """One process's attempts at a lock, by `flock` as long as the file system has it."""
+class _Flock:
+    """A lock that the system keeps."""
+
+    holder_is_alive = True
+    held = False
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._marker = path.with_name(f"{path.name}.held")  # where there is no flock
-        self._native = fcntl is not None
-        self._release: Callable[[], None] = lambda: None
-        self._seen: tuple[str, float] | None = None  # the other's marker, and since when
-        self.alive = self._native  # whether who holds the lock is known to be alive
+        self.path = path
 
     def acquire(self) -> bool:
-        """Attempts once, without waiting."""
-        if self._native:
-            try:
-                return self._acquire_native()
-            except OSError as error:
-                if error.errno not in _MISSING:
-                    raise
-                self._native = self.alive = False
-        return self._acquire_file()
-
-    def release(self) -> None:
-        """Frees the lock."""
-        self._release()
-
-    def holder(self) -> str:
-        """Returns who holds the lock, as far as its file says so."""
-        pid, host = _read_owner(self._path if self._native else self._marker)
-        where = "" if host == platform.node() else f" on {host}"
-        return f"process {pid}{where}" if pid else "another process"
-
-    def _acquire_native(self) -> bool:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        self._file = self.path.open("a+b", buffering=0)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not _is_file(descriptor, self._path):  # its holder removed it just now
-                os.close(descriptor)
-                return self._acquire_native()
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, _owner())
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
         except (BlockingIOError, PermissionError):  # the latter on some network file systems
-            os.close(descriptor)
+            self._file.close()
             return False
+        except FileNotFoundError:
+            current = False
         except OSError:
-            os.close(descriptor)
+            self._file.close()
             raise
-        self._release = partial(_release_native, descriptor, self._path)
+        if not current:  # the previous holder has just removed the file
+            self._file.close()
+            return self.acquire()
+        self._file.truncate(0)
+        self._file.write(_owner())
         return True
 
-    def _acquire_file(self) -> bool:
+    def release(self) -> None:
+        self.path.unlink(missing_ok=True)
+        fcntl.flock(self._file, fcntl.LOCK_UN)  # also for children that inherited it
+        self._file.close()
+
+
+class _TouchedFile:
+    """A lock that is a file beside the path, touched as long as it is held."""
+
+    holder_is_alive = False  # until the holder is seen to touch the file
+    held = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(f"{path.name}.held")
+        self._released = threading.Event()
+        self._seen: tuple[object, float] | None = None  # state of the file, and since when
+
+    def acquire(self) -> bool:
         try:
-            with self._marker.open("xb") as file:
+            with self.path.open("xb") as file:
                 file.write(_owner())
         except FileExistsError:
             if not self._is_stale():
                 return False
-            self._marker.unlink(missing_ok=True)
-            return self._acquire_file()
-        ended = threading.Event()
-        threading.Thread(target=_beat, args=(self._marker, ended), daemon=True).start()
-
-        def release() -> None:
-            ended.set()
-            self._marker.unlink(missing_ok=True)
-
-        self._release = release
+            self.path.unlink(missing_ok=True)
+            return self.acquire()
+        threading.Thread(target=self._touch, daemon=True).start()
         return True
 
+    def release(self) -> None:
+        self._released.set()
+        self.path.unlink(missing_ok=True)
+
     def _is_stale(self) -> bool:
-        """Returns whether the other's process is gone, or its file was not touched for long."""
-        pid, host = _read_owner(self._marker)
+        pid, host = _read_owner(self.path)
         if host == platform.node() and not _is_alive(pid):
             return True
         try:
-            state = f"{pid} {host} {self._marker.stat().st_mtime_ns}"
+            state = pid, host, self.path.stat().st_mtime_ns
         except FileNotFoundError:
             return False
+        now = time.monotonic()
         if self._seen is None or state != self._seen[0]:  # only changes count, as clocks differ
-            self.alive = self._seen is not None
-            self._seen = state, time.monotonic()
-        return time.monotonic() - self._seen[1] > _STALE
+            self.holder_is_alive = self._seen is not None
+            self._seen = state, now
+        return now - self._seen[1] > _STALE
+
+    def _touch(self) -> None:
+        while not self._released.wait(_BEAT):
+            with suppress(OSError):
+                os.utime(self.path)
+
+
+def _acquire(lock: _Flock | _TouchedFile) -> _Flock | _TouchedFile:
+    """Attempts once; returns another kind of lock where the file system has no `flock`."""
+    try:
+        lock.held = lock.acquire()
+    except OSError as error:
+        if isinstance(lock, _TouchedFile) or error.errno not in _MISSING:
+            raise
+        return _acquire(_TouchedFile(lock.path))
+    return lock
 
 
 def _owner() -> bytes:
@@ -155,12 +161,18 @@ def _owner() -> bytes:
 
 
 def _read_owner(path: Path) -> tuple[int, str]:
-    """Returns process id and host that a lock's file names; 0 where it names none."""
+    """Returns process id and host named in a lock's file; 0 if there are none."""
     try:
         pid, _, host = path.read_text("utf-8").strip().partition(" ")
         return int(pid), host
     except (OSError, ValueError):
         return 0, ""
+
+
+def _describe_owner(path: Path) -> str:
+    pid, host = _read_owner(path)
+    where = "" if host == platform.node() else f" on {host}"
+    return f"process {pid}{where}" if pid else "another process"
 
 
 def _is_alive(pid: int) -> bool:
@@ -173,22 +185,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:  # another user's
         return True
     return True
-
-
-def _is_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _release_native(descriptor: int, path: Path) -> None:
-    path.unlink(missing_ok=True)
-    fcntl.flock(descriptor, fcntl.LOCK_UN)  # also for children that inherited it
-    os.close(descriptor)
-
-
-def _beat(path: Path, ended: threading.Event) -> None:
-    while not ended.wait(_BEAT):
-        with suppress(OSError):
-            os.utime(path)
