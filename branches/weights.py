@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from branches.registry import BranchSpec
 from configs.errors import WeightsError
-from configs.paths import expand_home
+from configs.files import expand_home
 
 if TYPE_CHECKING:
     import keras

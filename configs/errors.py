@@ -1,28 +1,32 @@
-"""Mistakes that a user can mend.
+"""User errors.
 
-Each error's text is one sentence or two: what was wrong, what was received and
-what would work. A command prints it without a traceback and exits with code 2.
+The text of each is one or two sentences: what was wrong, what was received and what would work.
+A command prints it without a traceback and exits with code 2.
 """
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its text says how."""
+    """An error that the user can correct; its text explains how."""
 
 
 class ConfigError(UserError):
-    """A setting, a flag or a YAML file that cannot be used."""
+    """An invalid setting, flag or YAML file."""
+
+
+class HomeError(ConfigError, ValueError):
+    """A path below a home folder that is not known."""
 
 
 class DataError(UserError):
-    """Images or labels that cannot be trained on or evaluated."""
+    """Images or labels that cannot be used for training or evaluation."""
 
 
 class WeightsError(UserError):
-    """Weights that cannot be had or do not fit the branch."""
+    """Weights that are not available or do not fit the branch."""
 
 
 class RunError(UserError):
-    """A run folder that cannot be written, read or repeated."""
+    """A run folder that cannot be written, read or reproduced."""
 
 
 class StoreError(UserError):

@@ -1,4 +1,4 @@
-"""YAML settings: found by name or path, read as plain values."""
+"""YAML settings by name or path, and paths below the home folder."""
 
 from importlib import resources
 from pathlib import Path
@@ -6,17 +6,14 @@ from typing import Any
 
 import yaml
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, HomeError
 from configs.registry import unknown
 
 
 def config_names() -> list[str]:
     """Returns the names of the settings that come with the package, sorted."""
-    return sorted(
-        Path(entry.name).stem
-        for entry in resources.files("configs").iterdir()
-        if entry.name.endswith(".yaml")
-    )
+    files = resources.files("configs").iterdir()
+    return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
 
 
 def read_config(name: str) -> dict[str, Any]:
@@ -26,39 +23,34 @@ def read_config(name: str) -> dict[str, Any]:
         name: A name that comes with the package, such as "three_class", or a path.
 
     Raises:
-        ConfigError: If there is no such file or it is no YAML mapping.
+        ConfigError: If there is no such file or it is not a YAML mapping.
     """
     if name in config_names():
         text = (resources.files("configs") / f"{name}.yaml").read_text("utf-8")
+    elif Path(name).suffix not in {".yaml", ".yml"}:
+        raise ConfigError(unknown("config", name, config_names()) + " Or give a path to a .yaml.")
     else:
-        path = Path(name)
-        if path.suffix not in {".yaml", ".yml"}:
-            raise ConfigError(
-                unknown("config", name, config_names()) + " Or give a path to a .yaml."
-            )
         try:
-            text = path.read_text("utf-8")
+            text = Path(name).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"The config {name} cannot be read ({error}).") from error
     try:
         values = load_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"The config {name} is no valid YAML: {yaml_problem(error)}.") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
+    if values is not None and not isinstance(values, dict):
         raise ConfigError(
             f"The config {name} must hold settings such as `training: {{epochs: 20}}`. "
             f"Received: {type(values).__name__}."
         )
-    return values
+    return values or {}
 
 
 def load_yaml(text: str) -> Any:
-    """Returns the plain values of YAML text, a setting given in text included.
+    """Returns the plain values of YAML text.
 
     Raises:
-        yaml.YAMLError: If it is no valid YAML, or a key occurs twice in a mapping.
+        yaml.YAMLError: If it is not valid YAML, or a key occurs twice in a mapping.
     """
     return yaml.load(text, _Loader)
 
@@ -75,8 +67,23 @@ def yaml_problem(error: yaml.YAMLError) -> str:
     return f"{problem} in line {mark.line + 1}, column {mark.column + 1}" if mark else problem
 
 
+def expand_home(path: str | Path) -> Path:
+    """Replaces a leading `~` or `~user` with that user's home folder.
+
+    Raises:
+        HomeError: If the home folder is not known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise HomeError(
+            f"The home folder of {str(path)!r} is not known. Set HOME or write the path in full, "
+            f"as ./{path} if a folder bears that name"
+        ) from error
+
+
 class _Loader(yaml.SafeLoader):
-    """Reads plain values and lets no later key replace an earlier one."""
+    """Reads plain values and rejects a key that occurs twice in a mapping."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)

@@ -1,7 +1,7 @@
 """The typed settings of an experiment, with their defaults, limits and help texts.
 
-A setting's description is its help text on the command line. `flag(...)` gives
-a leaf a short name there; every leaf also has its dotted path as a long name.
+A setting's description is its help text on the command line, where every leaf has its dotted
+path as a flag and common leaves a short one.
 """
 
 import re
@@ -20,14 +20,33 @@ from pydantic import (
     model_validator,
 )
 
-from configs.paths import expand_home
+from configs.files import expand_home
 
 MAX_NAME_BYTES = 200  # file systems take 255, from which names of temporary files are made too
 
 
-def flag(name: str, **more: Any) -> dict[str, Any]:
-    """Returns the field arguments that give a leaf the short flag `--name`."""
-    return {"json_schema_extra": {"flag": name, **more}}
+def setting(
+    default: Any,
+    description: str,
+    flag: str | None = None,
+    *,
+    metavar: str | None = None,
+    options: Mapping[str, str] | None = None,
+    **limits: Any,
+) -> Any:
+    """Returns a pydantic field with a help text and, without dashes, a short flag.
+
+    Args:
+        default: Default value.
+        description: Help text.
+        flag: Short flag.
+        metavar: Placeholder of the value in the help.
+        options: Short flag to option, for options of a part.
+        limits: Limits of the value, as `pydantic.Field` takes them.
+    """
+    extra = {"flag": flag, "metavar": metavar, "options": options}
+    given: Any = {name: value for name, value in extra.items() if value is not None}
+    return Field(default, description=description, json_schema_extra=given, **limits)
 
 
 def _split_commas(value: Any) -> Any:
@@ -40,14 +59,23 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, Path) else _split_commas(value)
 
 
-def _as_mapping(value: Any) -> Any:
-    """Reads `a=x,b=y`; a part without `=` is kept under the key `""`."""
+def _as_mapping(value: Any, form: str = "") -> Any:
+    """Reads `a=x,b=y`.
+
+    Args:
+        value: The text, or a value of another type, which is returned as it is.
+        form: What to write, for the error where a part has no `=`; empty: such a part is kept
+            under the key `""`.
+    """
     if not isinstance(value, str):
         return value
     pairs = [part.partition("=") for part in _split_commas(value)]
-    return {
+    mapping = {
         key.strip() if sign else "": (rest if sign else key).strip() for key, sign, rest in pairs
     }
+    if form and "" in mapping:
+        raise ValueError(f"{mapping['']!r} stands without {form}")
+    return mapping
 
 
 def _as_weights(value: Any) -> Any:
@@ -59,13 +87,15 @@ def _as_weights(value: Any) -> Any:
     return mapping[""]
 
 
+def _as_factors(value: Any) -> Any:
+    return _as_mapping(value, "a branch; write BRANCH=FACTOR")
+
+
 def _as_groups(value: Any) -> Any:
     """Reads `negative=anger+disgust,positive=happy` as name to members."""
-    mapping = _as_mapping(value)
+    mapping = _as_mapping(value, "a new name; write NEW=A+B")
     if not isinstance(mapping, Mapping):
         return mapping
-    if "" in mapping:
-        raise ValueError(f"{mapping['']!r} stands without a new name; write NEW=A+B")
     return {
         name: members.split("+") if isinstance(members, str) else members
         for name, members in mapping.items()
@@ -84,14 +114,18 @@ def _check_name(name: str) -> str:
     return name
 
 
+EngineName = Literal["auto", "keras", "openvino", "openvino-direct"]
+Precision = Literal["float32", "bfloat16", "float16"]
 VoteProtocol = Literal["majority", "plurality", "distribution"]
 Count = Annotated[str, BeforeValidator(lambda value: str(value).lower())]
 Names = Annotated[list[str], BeforeValidator(_split_commas)]
+Trackers = Annotated[list[Literal["tensorboard", "mlflow"]], BeforeValidator(_split_commas)]
 RunName = Annotated[str, AfterValidator(_check_name)]
 HomePath = Annotated[Path, AfterValidator(expand_home)]
 Paths = Annotated[list[HomePath], BeforeValidator(_as_list)]
 Groups = Annotated[dict[str, list[str]], BeforeValidator(_as_groups)]
 Weights = Annotated[str | dict[str, str], BeforeValidator(_as_weights)]
+Factors = Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(_as_factors)]
 
 
 class Settings(BaseModel):
@@ -163,7 +197,7 @@ class Branch(Settings):
 
     @property
     def layer_name(self) -> str:
-        """The label as Keras takes it for a layer: `vgg16` or `vgg16_b`."""
+        """The label as the name of a Keras layer: `vgg16` or `vgg16_b`."""
         return self.label.replace(":", "_")
 
 
@@ -173,145 +207,124 @@ Branches = Annotated[list[Branch], BeforeValidator(_split_commas)]
 class AugmentConfig(Settings):
     """How training images are augmented.
 
-    Rotation and flip make the stored views, from which the head learns. All of them make
-    the fresh draws of each epoch, from which thawed branches learn.
+    Rotation and flip make the stored views, from which the head learns. All settings make
+    the augmentations of each epoch, from which unfrozen branches learn.
     """
 
-    rotation: float = Field(
-        10.0,
-        ge=0,
-        le=180,
-        description="largest rotation to either side, in degrees, of views and fresh draws",
-        **flag("rotation"),
+    rotation: float = setting(
+        10.0, "largest rotation to either side, in degrees", "rotation", ge=0, le=180
     )
-    horizontal_flip: bool = Field(
-        True, description="mirror every other view and fresh draw", **flag("horizontal-flip")
+    horizontal_flip: bool = setting(
+        True, "mirror every other view and augmented image", "horizontal-flip"
     )
-    translation: float = Field(
-        0.0, ge=0, le=1, description="largest shift, as a share of the side; fresh draws alone"
+    translation: float = setting(
+        0.0, "largest shift, as a share of the side; in fine-tuning only", ge=0, le=1
     )
-    zoom: float = Field(
-        0.0, ge=0, lt=1, description="largest change of size, as a share; fresh draws alone"
+    zoom: float = setting(
+        0.0, "largest change of size, as a share; in fine-tuning only", ge=0, lt=1
     )
-    brightness: float = Field(
-        0.0, ge=0, le=1, description="largest change, as a share of 255; fresh draws alone"
+    brightness: float = setting(
+        0.0, "largest change, as a share of 255; in fine-tuning only", ge=0, le=1
     )
-    contrast: float = Field(
-        0.0, ge=0, le=1, description="largest change, as a share; fresh draws alone"
+    contrast: float = setting(0.0, "largest change, as a share; in fine-tuning only", ge=0, le=1)
+    erasing: float = setting(
+        0.0, "probability that a rectangle becomes grey; in fine-tuning only", ge=0, le=1
     )
-    erasing: float = Field(
+    mixup: float = setting(
         0.0,
-        ge=0,
-        le=1,
-        description="probability that a rectangle becomes grey; fresh draws alone",
-    )
-    mixup: float = Field(
-        0.0,
+        "alpha of MixUp, which blends pairs of images; 0: off; in fine-tuning only",
         ge=0,
         le=10,
-        description="alpha of MixUp, which blends pairs of images; 0: off; fresh draws alone",
     )
-    cutmix: float = Field(
+    cutmix: float = setting(
         0.0,
+        "alpha of CutMix, which swaps rectangles in pairs of images; 0: off; in fine-tuning only",
         ge=0,
         le=10,
-        description="alpha of CutMix, which swaps rectangles in pairs of images; 0: off; "
-        "fresh draws alone",
     )
 
 
-def _detector_field(default: str, default_is: str) -> Any:
-    return Field(
-        default,
-        description=f"detector of the faces that are cut out; {default}: {default_is}",
-        **flag("faces"),
+def _detector(default: str, meaning: str) -> Any:
+    return setting(
+        default, f"detector of the faces that are cut out; {default}: {meaning}", "faces"
     )
 
 
 class FaceConfig(Settings):
     """How faces are found in whole photos and cut out."""
 
-    detector: str = _detector_field("none", "images are face crops already")
-    model: HomePath | None = Field(
+    detector: str = _detector("none", "images are face crops already")
+    model: HomePath | None = setting(
         None,
-        description="the detector's model; none: its own, downloaded once where it must be",
-        **flag("face-model", metavar="FILE"),
+        "the detector's model; none: its own, downloaded once if needed",
+        "face-model",
+        metavar="FILE",
     )
-    threshold: float | None = Field(
-        None, ge=0, description="least score of a face; none: the detector's own"
+    threshold: float | None = setting(
+        None, "lowest score of a face; none: the detector's own", ge=0
     )
-    margin: float = Field(
-        0.1, ge=0, le=2, description="added on each side of a face, as a share of its longer side"
+    margin: float = setting(
+        0.1, "added on each side of a face, as a share of its longer side", ge=0, le=2
     )
-    align: bool = Field(
-        False, description="turn faces until the eyes are level, where the detector tells them"
+    align: bool = setting(
+        False, "rotate faces until the eyes are level, where the detector locates them"
     )
-    no_face: Literal["skip", "whole", "error"] = Field(
-        "skip", description="what becomes of an image without a face"
+    no_face: Literal["skip", "whole", "error"] = setting(
+        "skip", "what becomes of an image without a face"
     )
-    several: Literal["largest", "all"] = Field(
-        "largest", description="which faces of an image are taken"
-    )
+    several: Literal["largest", "all"] = setting("largest", "which faces of an image are taken")
 
 
 class DataConfig(Settings):
     """Which images, which classes, how they are split and augmented."""
 
-    root: Paths = Field(
+    root: Paths = setting(
         [],
-        description="folder, .zip or .csv of images; several are read as one; none: drawn faces",
-        **flag("data", metavar="PATH"),
+        "folder, .zip or .csv of images; several are read as one; none: synthetic faces",
+        "data",
+        metavar="PATH",
     )
-    labels: HomePath | None = Field(
-        None,
-        description="CSV of labels or votes for the images of --data",
-        **flag("labels", metavar="CSV"),
+    labels: HomePath | None = setting(
+        None, "CSV of labels or votes for the images of --data", "labels", metavar="CSV"
     )
-    source: str = Field(
-        "auto",
-        description="how --data is laid out; auto looks at it; see below",
-        **flag("source"),
-    )
-    protocol: VoteProtocol = Field(
+    source: str = setting("auto", "layout of --data; auto detects it; see below", "source")
+    protocol: VoteProtocol = setting(
         "majority",
-        description="how votes become a label: the emotion with more than half of them; the one "
-        "with the most; or that one, kept where all emotions together have more than half",
-        **flag("protocol"),
+        "how votes become a label: the emotion with more than half of them; the one with the "
+        "most; or that one, kept where all emotions together have more than half",
+        "protocol",
     )
-    classes: Names = Field(
-        [],
-        description="classes to keep, in this order; none: all",
-        **flag("classes", metavar="A,B,..."),
+    classes: Names = setting(
+        [], "classes to keep, in this order; none: all", "classes", metavar="A,B,..."
     )
-    merge: Groups = Field(
+    merge: Groups = setting(
         {},
-        description="classes joined under a new name: negative=anger+disgust,...",
-        **flag("merge", metavar="NEW=A+B,..."),
+        "classes joined under a new name: negative=anger+disgust,...",
+        "merge",
+        metavar="NEW=A+B,...",
     )
-    image_size: int = Field(
-        96, ge=8, le=2048, description="height and width in pixels", **flag("image-size")
-    )
-    validation_fraction: float = Field(
+    image_size: int = setting(96, "height and width in pixels", "image-size", ge=8, le=2048)
+    validation_fraction: float = setting(
         0.2,
+        "share sampled for validation, by class, where the data has no split",
+        "validation-fraction",
         gt=0,
         lt=1,
-        description="share drawn for validation, by class, where the data has no split",
-        **flag("validation-fraction"),
     )
-    duplicates: Literal["warn", "drop", "error"] = Field(
+    duplicates: Literal["warn", "drop", "error"] = setting(
         "warn",
-        description="what becomes of training images that stand in validation or test too, as "
-        "they are, mirrored or nearly; drop: they are not learned from",
-        **flag("duplicates"),
+        "what becomes of training images that are also in validation or test, exactly, mirrored "
+        "or nearly; drop: they are left out of training",
+        "duplicates",
     )
     faces: FaceConfig = FaceConfig()
     augment: AugmentConfig = AugmentConfig()
-    views: int = Field(
+    views: int = setting(
         4,
+        "views per training image, the image itself included; one is sampled per epoch",
+        "views",
         ge=1,
         le=64,
-        description="views of a training image, the image itself included; one is drawn an epoch",
-        **flag("views"),
     )
 
     @model_validator(mode="after")
@@ -329,31 +342,32 @@ class DataConfig(Settings):
 class ModelConfig(Settings):
     """Branches, their fusion and the head."""
 
-    branches: Branches = Field(
+    branches: Branches = setting(
         ["vgg16", "densenet121"],
+        "backbones of the branches; vgg16,vgg16:b uses one twice",
+        "branches",
+        metavar="A,B,...",
         min_length=1,
-        description="backbones that look at the image; vgg16,vgg16:b uses one twice",
-        **flag("branches", metavar="A,B,..."),
     )
-    weights: Weights = Field(
+    weights: Weights = setting(
         "imagenet",
-        description="imagenet, random or a file; for each branch: vgg16=FILE,densenet121=imagenet",
-        **flag("weights", metavar="W"),
+        "imagenet, random or a file; per branch: vgg16=FILE,densenet121=imagenet",
+        "weights",
+        metavar="W",
     )
-    fusion: Literal["pooled", "grid", "flat"] = Field(
-        "pooled",
-        description="how feature maps are joined",
-        **flag("fusion"),
+    fusion: Literal["pooled", "grid", "flat"] = setting(
+        "pooled", "how feature maps are joined", "fusion"
     )
-    standardize: bool = Field(
+    standardize: bool = setting(
         False,
-        description="scale each branch's features to mean 0 and deviation 1 before they are joined",
-        **flag("standardize"),
+        "scale each branch's features to mean 0 and deviation 1 before they are joined",
+        "standardize",
     )
-    head: Part = Field(
+    head: Part = setting(
         Part(name="dense"),
-        description="what follows the fused map; see below",
-        **flag("head", options={"initializer": "kernel_initializer"}),
+        "layers after the fused map; see below",
+        "head",
+        options={"initializer": "kernel_initializer"},
     )
 
     @field_validator("head", mode="before")
@@ -369,13 +383,12 @@ class ModelConfig(Settings):
             raise ValueError(
                 f"branch {twice[0]!r} stands twice; tag the second one: {twice[0]},{twice[0]}:b"
             )
-        if isinstance(self.weights, dict):
-            stray = sorted(set(self.weights) - set(labels))
-            if stray:
-                raise ValueError(
-                    f"weights are given for {stray[0]!r}, which is no branch of this model "
-                    f"({', '.join(labels)})"
-                )
+        stray = sorted(set(self.weights) - set(labels)) if isinstance(self.weights, dict) else []
+        if stray:
+            raise ValueError(
+                f"weights are given for {stray[0]!r}, which is no branch of this model "
+                f"({', '.join(labels)})"
+            )
         return self
 
     def weights_of(self, label: str) -> str:
@@ -388,141 +401,107 @@ class ModelConfig(Settings):
 class FeatureConfig(Settings):
     """How frozen branches are run, and where their features are kept."""
 
-    directory: HomePath | None = Field(
+    directory: HomePath | None = setting(
         None,
-        description="folder of stored features, shared by all runs; none: the environment "
-        "variable ENSEMBLE_CACHE, else a folder in your cache",
-        **flag("cache", metavar="FOLDER"),
+        "folder of stored features, shared by all runs; none: the environment variable "
+        "ENSEMBLE_CACHE, else a folder in your cache",
+        "cache",
+        metavar="FOLDER",
     )
-    dtype: Literal["float32", "float16"] = Field(
-        "float32", description="of the stored numbers; float16 takes half the disk"
+    dtype: Literal["float32", "float16"] = setting(
+        "float32", "type of the stored numbers; float16 takes half the disk"
     )
-    engine: Literal["auto", "keras", "openvino"] = Field(
+    engine: EngineName = setting(
         "auto",
-        description="what runs them; auto: openvino where it is installed and there is no GPU",
+        "what runs them; auto: openvino where it is installed and there is no GPU; "
+        "openvino-direct: without Winograd's algorithm",
     )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="of their arithmetic; the shorter ones are for GPUs"
+    precision: Precision = setting(
+        "float32", "precision of the computation; the shorter ones are for GPUs"
     )
-
-
-def _as_factors(value: Any) -> Any:
-    mapping = _as_mapping(value)
-    if isinstance(mapping, Mapping) and "" in mapping:
-        raise ValueError(f"{mapping['']!r} stands without a branch; write BRANCH=FACTOR")
-    return mapping
-
-
-Factors = Annotated[dict[str, Annotated[float, Field(ge=0)]], BeforeValidator(_as_factors)]
 
 
 class FineTuningConfig(Settings):
-    """The second phase, in which branches learn too; see --unfreeze."""
+    """The second phase, in which branches are trained too; see --unfreeze."""
 
-    epochs: int = Field(20, ge=1, description="upper limit, beside those of the head alone")
-    learning_rate: float = Field(1e-5, gt=0, description="Adam's step")
-    factors: Factors = Field(
-        {},
-        description="what a branch's rate is multiplied by",
-        json_schema_extra={"metavar": "BRANCH=X,..."},
+    epochs: int = setting(20, "upper limit, in addition to those of the head alone", ge=1)
+    learning_rate: float = setting(1e-5, "learning rate of Adam", gt=0)
+    factors: Factors = setting({}, "multiplier of a branch's learning rate", metavar="BRANCH=X,...")
+    batch_norm: bool = setting(
+        False, "unfreeze BatchNorm too; it always learns in a branch trained from scratch"
     )
-    batch_norm: bool = Field(
-        False, description="thaw BatchNorm too; in a branch trained from scratch it always learns"
-    )
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="of the arithmetic; weights stay float32; the shorter are for GPUs"
+    precision: Precision = setting(
+        "float32",
+        "precision of the computation; weights stay float32; the shorter ones are for GPUs",
     )
 
 
 class TrainingConfig(Settings):
-    """What is learned, how fast and when to stop."""
+    """What is trained, how fast and when to stop."""
 
-    batch_size: int = Field(32, ge=2, description="images in a step", **flag("batch-size"))
-    epochs: int = Field(
-        50, ge=1, description="upper limit; early stopping may end sooner", **flag("epochs")
+    batch_size: int = setting(32, "images per update", "batch-size", ge=2)
+    epochs: int = setting(50, "upper limit; early stopping may end sooner", "epochs", ge=1)
+    learning_rate: float = setting(1e-3, "learning rate of Adam", "learning-rate", gt=0)
+    beta_1: float = setting(0.9, "Adam's decay of the mean gradient", ge=0, lt=1)
+    beta_2: float = setting(0.999, "Adam's decay of the squared gradient", ge=0, lt=1)
+    epsilon: float = setting(1e-7, "Adam's guard against division by zero", "epsilon", gt=0)
+    amsgrad: bool = setting(False, "Adam's variant by Reddi et al. 2018", "amsgrad")
+    weight_decay: float = setting(
+        0.0, "share of a weight that an update of rate 1 removes", ge=0, lt=1
     )
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's step", **flag("learning-rate"))
-    beta_1: float = Field(0.9, ge=0, lt=1, description="Adam's decay of the mean gradient")
-    beta_2: float = Field(0.999, ge=0, lt=1, description="Adam's decay of the squared gradient")
-    epsilon: float = Field(
-        1e-7, gt=0, description="Adam's guard against division by zero", **flag("epsilon")
+    clip_norm: float | None = setting(
+        None, "largest norm of the gradient over all weights; none: any", gt=0
     )
-    amsgrad: bool = Field(
-        False, description="Adam's variant by Reddi et al. 2018", **flag("amsgrad")
-    )
-    weight_decay: float = Field(
-        0.0, ge=0, lt=1, description="share of a weight that a step of rate 1 takes away"
-    )
-    clip_norm: float | None = Field(
-        None, gt=0, description="longest gradient over all weights; none: any"
-    )
-    ema: float = Field(
-        0.0, ge=0, lt=1, description="decay of a moving average of the weights; 0: none"
-    )
-    schedule: Literal["constant", "cosine", "plateau"] = Field(
+    ema: float = setting(0.0, "decay of a moving average of the weights; 0: none", ge=0, lt=1)
+    schedule: Literal["constant", "cosine", "plateau"] = setting(
         "constant",
-        description="the rate over the epochs; cosine falls to 0, plateau halves it after 2 "
-        "epochs without improvement",
-        **flag("schedule"),
+        "learning rate over the epochs; cosine falls to 0, plateau halves it after 2 epochs "
+        "without improvement",
+        "schedule",
     )
-    warmup_epochs: float = Field(
-        0.0, ge=0, description="epochs in which cosine's rate rises from 0"
-    )
-    targets: Literal["auto", "label", "distribution", "drawn"] = Field(
+    warmup_epochs: float = setting(0.0, "epochs in which cosine's rate rises from 0", ge=0)
+    targets: Literal["auto", "label", "distribution", "drawn"] = setting(
         "auto",
-        description="the label; the shares of votes; a class drawn from them in each epoch; "
-        "auto: the shares under --protocol distribution, else the label",
-        **flag("targets"),
+        "the label; the vote distribution; a class sampled from it in each epoch (drawn); auto: "
+        "the distribution under --protocol distribution, else the label",
+        "targets",
     )
-    label_smoothing: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of a target spread over all classes",
-        **flag("label-smoothing"),
+    label_smoothing: float = setting(
+        0.0, "share of a target spread over all classes", "label-smoothing", ge=0, lt=1
     )
-    balance: Literal["none", "weights", "sampling"] = Field(
+    balance: Literal["none", "weights", "sampling"] = setting(
         "none",
-        description="rare classes count more in the loss, or their images are drawn more often",
-        **flag("balance"),
+        "rare classes count more in the loss, or their images are sampled more often",
+        "balance",
     )
-    focal_gamma: float = Field(
-        0.0,
-        ge=0,
-        le=10,
-        description="how much the loss dwells on hard images (focal loss); 0: cross-entropy",
+    focal_gamma: float = setting(
+        0.0, "emphasis of the loss on hard images (focal loss); 0: cross-entropy", ge=0, le=10
     )
-    monitor: Literal["val_accuracy", "val_loss"] = Field(
-        "val_accuracy", description="what early stopping watches", **flag("monitor")
+    monitor: Literal["val_accuracy", "val_loss"] = setting(
+        "val_accuracy", "metric that early stopping watches", "monitor"
     )
-    patience: int = Field(
-        5, ge=1, description="epochs without improvement before stopping", **flag("patience")
-    )
-    unfreeze: Names = Field(
+    patience: int = setting(5, "epochs without improvement before stopping", "patience", ge=1)
+    unfreeze: Names = setting(
         [],
-        description="what learns in a second phase: all, last:N or a branch's stages, "
-        "as vgg16:block5,densenet121:conv5; none: the head alone learns",
-        **flag("unfreeze", metavar="[BRANCH:]STAGE,..."),
+        "what is trained in a second phase: all, last:N or a branch's stages, as "
+        "vgg16:block5,densenet121:conv5; none: only the head is trained",
+        "unfreeze",
+        metavar="[BRANCH:]STAGE,...",
     )
     fine_tuning: FineTuningConfig = FineTuningConfig()
-    calibrate: bool = Field(
-        True, description="divide logits by a temperature fitted on the validation images"
+    calibrate: bool = setting(
+        True, "divide logits by a temperature fitted on the validation images"
     )
-    devices: Count = Field(
+    devices: Count = setting(
         "1",
+        "devices that share each update: a number, or all; a batch is split among them",
+        "devices",
+        metavar="N|all",
         pattern=r"^([1-9]\d*|all)$",
-        description="devices that share each step: a number, or all; a batch is split among them",
-        **flag("devices", metavar="N|all"),
     )
-    jit_compile: bool = Field(
-        False, description="compile tensorflow's steps with XLA, as jax always does"
-    )
-    trackers: Annotated[list[Literal["tensorboard", "mlflow"]], BeforeValidator(_split_commas)] = (
-        Field(
-            [],
-            description="also tell each epoch to tensorboard, mlflow",
-            **flag("track", metavar="NAME,..."),
-        )
+    jit_compile: bool = setting(False, "compile tensorflow's updates with XLA, as jax always does")
+    trackers: Trackers = setting(
+        [], "also log each epoch to tensorboard, mlflow", "track", metavar="NAME,..."
     )
 
 
@@ -533,30 +512,27 @@ class ExperimentConfig(Settings):
     model: ModelConfig = ModelConfig()
     features: FeatureConfig = FeatureConfig()
     training: TrainingConfig = TrainingConfig()
-    seed: int = Field(
+    seed: int = setting(
         1,
+        "random seed of the split, the views, the initial weights and the data order",
+        "seed",
         ge=0,
         lt=2**31,
-        description="of every random choice: split, views, weights, order",
-        **flag("seed"),
     )
-    plugins: Names = Field(
+    plugins: Names = setting(
         [],
-        description="modules or .py files that register parts of your own",
-        **flag("plugins", metavar="MODULE,..."),
+        "modules or .py files that register parts of your own",
+        "plugins",
+        metavar="MODULE,...",
     )
-    output: HomePath = Field(
-        Path("runs"), description="folder in which runs are kept", **flag("output")
-    )
-    name: RunName | None = Field(
-        None,
-        description="name of the run's folder; none: data, branches and time",
-        **flag("name"),
+    output: HomePath = setting(Path("runs"), "folder in which runs are kept", "output")
+    name: RunName | None = setting(
+        None, "name of the run's folder; none: data, branches and time", "name"
     )
 
     @property
     def unfrozen(self) -> dict[str, list[str]]:
-        """Which stages of each branch learn in the second phase: label to stages.
+        """Stages of each branch that are trained in the second phase: label to stages.
 
         An entry of `training.unfreeze` that names no branch is for all of them.
         """
@@ -571,14 +547,14 @@ class ExperimentConfig(Settings):
 
     @property
     def targets(self) -> Literal["label", "distribution", "drawn"]:
-        """What is learned from, where `training.targets` leaves it to the protocol too."""
+        """The training targets, with "auto" resolved by the protocol."""
         if self.training.targets != "auto":
             return self.training.targets
         return "distribution" if self.data.protocol == "distribution" else "label"
 
     @property
     def from_scratch(self) -> bool:
-        """Whether all weights are random and learn, so that there is one phase only."""
+        """Whether all weights are random and trained, so that there is one phase only."""
         return all(
             self.model.weights_of(branch.label) == "random"
             and "all" in self.unfrozen.get(branch.label, ())
@@ -586,54 +562,51 @@ class ExperimentConfig(Settings):
         )
 
 
-class JudgingConfig(Settings):
-    """Which classes of other data a run is judged on, and which groups are told apart."""
+class EvaluationConfig(Settings):
+    """Classes and groups of other data on which a run is evaluated."""
 
-    map: Groups = Field(
+    map: Groups = setting(
         {},
-        description="labels of --data that mean a class of the run: happiness=happy+joy,...; "
-        "classes that the data lacks are left out",
-        **flag("map", metavar="CLASS=A+B,..."),
+        "labels of --data that mean a class of the run: happiness=happy+joy,...; classes that "
+        "the data lacks are left out",
+        "map",
+        metavar="CLASS=A+B,...",
     )
-    group: str | None = Field(
+    group: str | None = setting(
         None,
+        "column of the table of images to report metrics by, such as sex or age",
+        "group",
+        metavar="COLUMN",
         min_length=1,
-        description="column of the table of images by which figures are told too, as sex or age",
-        **flag("group", metavar="COLUMN"),
     )
 
 
 class RawFaceConfig(FaceConfig):
     """How faces are found in whole photos and cut out."""
 
-    detector: str = _detector_field("auto", "yunet, or haar with a warning where yunet is missing")
+    detector: str = _detector("auto", "yunet, or haar with a warning where yunet is missing")
 
 
 class FaceSetConfig(Settings):
     """How raw photos become a set of faces."""
 
-    labels: HomePath | None = Field(
-        None,
-        description="CSV of labels or votes for the photos",
-        **flag("labels", metavar="CSV"),
+    labels: HomePath | None = setting(
+        None, "CSV of labels or votes for the photos", "labels", metavar="CSV"
     )
-    source: str = Field(
-        "auto", description="how the photos are laid out; auto looks at them", **flag("source")
-    )
-    unlabelled: bool = Field(
-        False, description="folders of the photos are no classes", **flag("unlabelled")
-    )
-    near_duplicates: int = Field(
+    source: str = setting("auto", "layout of the photos; auto detects it", "source")
+    unlabelled: bool = setting(False, "folders of the photos are not classes", "unlabelled")
+    near_duplicates: int = setting(
         20,
+        "photos whose perceptual hashes differ in at most so many of 256 bits are one group",
+        "near-duplicates",
         ge=0,
         le=256,
-        description="photos whose perceptual hashes differ in so few of 256 bits are one group",
-        **flag("near-duplicates"),
     )
-    plugins: Names = Field(
+    plugins: Names = setting(
         [],
-        description="modules or .py files that register face detectors of your own",
-        **flag("plugins", metavar="MODULE,..."),
+        "modules or .py files that register face detectors of your own",
+        "plugins",
+        metavar="MODULE,...",
     )
     faces: RawFaceConfig = RawFaceConfig()
 

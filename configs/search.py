@@ -1,14 +1,14 @@
-"""The typed settings of a search: which leaves vary, and who proposes their values."""
+"""The typed settings of a search: which leaves vary, and what proposes their values."""
 
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BeforeValidator, Field, model_serializer, model_validator
+from pydantic import BeforeValidator, model_serializer, model_validator
 
 from configs.files import load_yaml, yaml_problem
-from configs.schema import ExperimentConfig, Settings, flag
+from configs.schema import ExperimentConfig, Settings, setting
 
 Kind = Literal["choice", "subsets", "int", "float", "log"]
 
@@ -32,8 +32,8 @@ class Space(Settings):
     """The values that a search may give to one leaf.
 
     Args:
-        kind: "choice" of single values, all "subsets" of a list but the empty one, or a
-            range: "int", "float", or "log", whose logarithm is drawn evenly.
+        kind: "choice" of single values, all non-empty "subsets" of a list, or a range: "int",
+            "float", or "log", whose logarithm is sampled uniformly.
         values: The values, the members, or the lowest and the highest value.
         step: Between two values of a range; None: 1 for "int", any number for "float".
     """
@@ -71,7 +71,7 @@ class Space(Settings):
         return {self.kind: self.values, **({} if self.step is None else {"step": self.step})}
 
     def candidates(self) -> list[Any] | None:
-        """Returns the single values, None for a range that goes over to the next unmarked."""
+        """Returns the single values, None for a continuous range."""
         match self.kind:
             case "choice":
                 return list(self.values)
@@ -121,47 +121,37 @@ def _read_text(value: Any) -> Any:
 
 
 class SearchConfig(Settings):
-    """Which leaves of the settings vary, who proposes their values, and what is best."""
+    """Which leaves of the settings vary, what proposes their values, and what is optimized."""
 
-    tuner: Literal["bayesian", "grid", "hyperband", "random"] = Field(
-        "bayesian", description="what proposes the next trial", **flag("tuner")
+    tuner: Literal["bayesian", "grid", "hyperband", "random"] = setting(
+        "bayesian", "what proposes the next trial", "tuner"
     )
-    objective: Literal["val_macro_f1", "val_accuracy", "val_balanced_accuracy", "val_loss"] = Field(
-        "val_macro_f1",
-        description="what is best; measured on the validation images at the best epoch",
-        **flag("objective"),
+    objective: Literal["val_macro_f1", "val_accuracy", "val_balanced_accuracy", "val_loss"] = (
+        setting(
+            "val_macro_f1",
+            "metric of the validation images at the best epoch that is optimized",
+            "objective",
+        )
     )
-    trials: int | None = Field(
+    trials: int | None = setting(
+        None, "upper limit; none: all of grid and hyperband, else 30", "trials", ge=1
+    )
+    factor: int = setting(
+        3, "hyperband continues one trial in so many, with so many times the epochs", ge=2
+    )
+    seeds: int = setting(1, "seeds per setting of a grid, for mean and deviation", "seeds", ge=1)
+    workers: int | None = setting(
         None,
-        ge=1,
-        description="how many at most; none: all of grid and hyperband, else 30",
-        **flag("trials"),
-    )
-    factor: int = Field(
-        3, ge=2, description="hyperband's: one in so many goes on with so many times the epochs"
-    )
-    seeds: int = Field(
-        1,
-        ge=1,
-        description="with how many seeds each setting of a grid is tried, for mean and deviation",
-        **flag("seeds"),
-    )
-    workers: int | None = Field(
-        None,
+        "parallel trials; none: one per core, up to 8, or one on a GPU",
+        "workers",
         ge=1,
         le=64,
-        description="trials side by side; none: one for each core, up to 8, or one on a GPU",
-        **flag("workers"),
     )
-    spaces: Annotated[dict[str, Space], BeforeValidator(_read_text)] = Field(
-        {},
-        description="dotted leaf to its values; best told in a .yaml file",
-        json_schema_extra={"metavar": "YAML"},
+    spaces: Annotated[dict[str, Space], BeforeValidator(_read_text)] = setting(
+        {}, "dotted leaf to its values; best written in a .yaml file", metavar="YAML"
     )
-    grids: Annotated[list[dict[str, Space]], BeforeValidator(_read_text)] = Field(
-        [],
-        description="in place of spaces: several, whose combinations a grid tries once each",
-        json_schema_extra={"metavar": "YAML"},
+    grids: Annotated[list[dict[str, Space]], BeforeValidator(_read_text)] = setting(
+        [], "in place of spaces: several, whose combinations a grid tries once each", metavar="YAML"
     )
 
     @model_validator(mode="after")
@@ -181,13 +171,13 @@ class SearchConfig(Settings):
 
 
 class SearchExperiment(ExperimentConfig):
-    """An experiment some of whose leaves vary; its seed is the tuner's too."""
+    """An experiment some of whose leaves vary; its seed is also the tuner's."""
 
     search: SearchConfig = SearchConfig()
 
     @property
     def grids(self) -> list[dict[str, Space]]:
-        """The spaces that are searched, one as a rule; the seed is in each if several are asked."""
+        """The spaces that are searched, with the seed among the leaves if several are asked for."""
         grids = self.search.grids or [self.search.spaces]
         if self.search.seeds == 1:
             return grids

@@ -6,7 +6,7 @@ from keras import KerasTensor
 from pydantic import ValidationError
 
 from configs.errors import ConfigError
-from configs.options import read_options
+from configs.fields import read_options
 from heads.registry import HEADS
 
 

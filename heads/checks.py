@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from configs.options import options_model
+from configs.fields import options_model
 from heads.builder import build_head
 from heads.registry import HEADS
 

@@ -21,7 +21,7 @@ import branches
 import ensemble
 import heads
 from branches.registry import BRANCHES
-from configs.leaves import leaf_paths
+from configs.fields import leaf_paths
 from configs.schema import FaceSetConfig
 from configs.search import SearchExperiment
 from ensemble.__main__ import COMMANDS, main

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from configs.leaves import section_of
-from configs.options import options_model
+from configs.fields import options_model, section_of
 from configs.schema import ExperimentConfig, FaceSetConfig, Part
 from configs.search import SearchConfig
 from ensemble.data.registry import SOURCES

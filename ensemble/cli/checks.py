@@ -1,11 +1,11 @@
-"""Settings held against the registered parts, before anything heavy is imported."""
+"""Validation of settings against the registered parts, before anything heavy is imported."""
 
 import copy
 import importlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,10 @@ from pydantic import ValidationError
 from branches.registry import BRANCHES, check_size, check_stages
 from branches.weights import check_file
 from configs.errors import ConfigError, UserError
-from configs.mistakes import describe
-from configs.options import options_model, read_options
-from configs.paths import expand_home
+from configs.fields import describe_errors, options_model, read_options
+from configs.files import expand_home
 from configs.registry import unknown
-from configs.schema import Branch, ExperimentConfig, FaceConfig, ModelConfig
+from configs.schema import ExperimentConfig, FaceConfig, ModelConfig
 from ensemble.cli.effects import find_settings_without_effect
 from ensemble.data.registry import SOURCES
 from ensemble.faces.crops import AUTO
@@ -36,33 +35,93 @@ _TRACKER_PACKAGES = {"tensorboard": ("tensorflow", "tensorboard"), "mlflow": ("m
 def check_settings(
     values: dict[str, Any], schema: type[Experiment], *, effects: bool = False
 ) -> Experiment:
-    """Reads settings and holds them against the registered parts.
+    """Reads settings and checks them against the registered parts.
 
     Args:
         values: Nested, as in a file.
         schema: What reads them.
-        effects: Whether a setting without any effect is a mistake.
+        effects: Whether a setting without any effect is an error.
 
     Raises:
-        ConfigError: With all mistakes at once.
+        ConfigError: With all errors at once.
     """
+    errors: list[str] = []
     try:
-        config, mistakes = schema.model_validate(values), []
+        config = schema.model_validate(values)
     except ValidationError as error:
-        mistakes = list(describe(error, schema))
+        errors = describe_errors(error, schema)
         try:
             config = schema.model_validate(_without(values, error))
         except ValidationError:
-            raise ConfigError("\n".join(mistakes)) from error
+            raise ConfigError("\n".join(errors)) from error
     try:
         load_plugins(config.plugins)
-        mistakes += find_mistakes(config)
-        mistakes += find_settings_without_effect(config) if effects else ()
-    except UserError as error:  # without its plugin a part would be called unknown
-        mistakes.append(str(error))
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
+        errors += find_errors(config)
+        errors += find_settings_without_effect(config) if effects else ()
+    except UserError as error:  # without its plugin a part would be reported as unknown
+        errors.append(str(error))
+    if errors:
+        raise ConfigError("\n".join(errors))
     return config
+
+
+def find_errors(config: ExperimentConfig) -> list[str]:
+    """Returns what the schema cannot know to be invalid: names of parts, options, limits."""
+    errors = [
+        *_branch_errors(config),
+        *_head_errors(config.model),
+        *_unfreeze_errors(config),
+        *_training_errors(config),
+    ]
+    if config.data.source != "auto" and config.data.source not in SOURCES:
+        errors.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
+    errors += find_face_errors(config.data.faces)
+    return list(dict.fromkeys(errors))  # a backbone used twice causes its errors twice
+
+
+def find_face_errors(faces: FaceConfig, *, automatic: bool = False) -> list[str]:
+    """Returns what is invalid about the detector's name and file.
+
+    Args:
+        faces: The settings.
+        automatic: Whether the detector may be "auto".
+    """
+    errors = []
+    known = [*DETECTORS.names(), *([AUTO] if automatic else [])]
+    if faces.detector not in known:
+        errors.append(unknown("face detector", faces.detector, known))
+    if faces.model is not None and not faces.model.is_file():
+        errors.append(
+            f"There is no file {faces.model}. Name the detector's model with --face-model, or "
+            "leave it out."
+        )
+    return errors
+
+
+def check_face_flags(
+    name: str, model: Path | None, threshold: float | None, *, largest: bool
+) -> None:
+    """Checks the flags that `add_prediction_flags` adds for finding faces.
+
+    Raises:
+        ConfigError: With all errors at once.
+    """
+    errors = find_face_errors(FaceConfig(detector=name, model=model), automatic=True)
+    if name == "none":
+        given = {
+            "--face-model": model is not None,
+            "--face-threshold": threshold is not None,
+            "--largest": largest,
+        }
+        errors += [
+            f"{flag} has no effect with --faces none. Name a face detector, or leave {flag} out."
+            for flag, is_given in given.items()
+            if is_given
+        ]
+    if threshold is not None and not threshold >= 0:
+        errors.append(f"--face-threshold is a score, 0 or more. Received: {threshold}.")
+    if errors:
+        raise ConfigError("\n".join(errors))
 
 
 def load_plugins(plugins: list[str]) -> None:
@@ -74,7 +133,10 @@ def load_plugins(plugins: list[str]) -> None:
     for plugin in plugins:
         parts, modules = _count_parts(), len(sys.modules)
         try:
-            _load_plugin(plugin)
+            if plugin.endswith(".py"):
+                _import_file(expand_home(plugin).resolve())
+            else:
+                importlib.import_module(plugin)
         except UserError:
             raise
         except Exception as error:  # whatever the user's module raises
@@ -90,83 +152,14 @@ def load_plugins(plugins: list[str]) -> None:
             )
 
 
-def find_mistakes(config: ExperimentConfig) -> list[str]:
-    """Returns what the schema cannot know to be wrong: names of parts, options, limits."""
-    mistakes = [
-        mistake for branch in config.model.branches for mistake in _branch_mistakes(branch, config)
-    ]
-    mistakes += _head_mistakes(config.model)
-    mistakes += _unfreeze_mistakes(config)
-    mistakes += _target_mistakes(config)
-    mistakes += _tracker_mistakes(config)
-    if config.data.source != "auto" and config.data.source not in SOURCES:
-        mistakes.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
-    mistakes += find_face_mistakes(config.data.faces)
-    return list(dict.fromkeys(mistakes))  # a backbone used twice makes its mistakes twice
-
-
-def find_face_mistakes(faces: FaceConfig, *, automatic: bool = False) -> list[str]:
-    """Returns what is wrong with the detector's name and file.
-
-    Args:
-        faces: The settings.
-        automatic: Whether the detector may be "auto".
-    """
-    mistakes = []
-    known = [*DETECTORS.names(), *([AUTO] if automatic else [])]
-    if faces.detector not in known:
-        mistakes.append(unknown("face detector", faces.detector, known))
-    if faces.model is not None and not faces.model.is_file():
-        mistakes.append(
-            f"There is no file {faces.model}. Name the detector's model with --face-model, or "
-            "leave it out."
-        )
-    return mistakes
-
-
-def check_face_flags(
-    name: str, model: Path | None, threshold: float | None, *, largest: bool
-) -> None:
-    """Checks how faces are to be found in prediction.
-
-    Args:
-        name: A detector, or "auto".
-        model: Its file, if one is given.
-        threshold: Least score of a face, if one is given.
-        largest: Whether only the largest face is taken.
-
-    Raises:
-        ConfigError: With every mistake in them.
-    """
-    mistakes = find_face_mistakes(FaceConfig(detector=name, model=model), automatic=True)
-    if name == "none":
-        given = {
-            "--face-model": model,
-            "--face-threshold": threshold,
-            "--largest": largest or None,
-        }
-        mistakes += [
-            f"{flag} has no effect with --faces none. Name a face detector, or leave {flag} out."
-            for flag, value in given.items()
-            if value is not None
-        ]
-    if threshold is not None and not threshold >= 0:
-        mistakes.append(f"--face-threshold is a score, 0 or more. Received: {threshold}.")
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-
-
 def _count_parts() -> int:
     return sum(len(registry.names()) for registry in (BRANCHES, HEADS, SOURCES, DETECTORS))
 
 
-def _load_plugin(plugin: str) -> None:
-    if not plugin.endswith(".py"):
-        importlib.import_module(plugin)
-        return
-    path = expand_home(plugin).resolve()
+def _import_file(path: Path) -> None:
     name = f"_plugin_{path.stem}_{sha256(bytes(path)).hexdigest()[:12]}"
-    if name in sys.modules or _is_imported(path):
+    imported = getattr(sys.modules.get(path.stem), "__file__", None)
+    if name in sys.modules or (imported and Path(imported).resolve() == path):
         return
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -184,33 +177,23 @@ def _load_plugin(plugin: str) -> None:
             sys.modules[path.stem] = module  # a later import finds the parts registered
 
 
-def _is_imported(path: Path) -> bool:
-    """Returns whether a file is the module of its own name already."""
-    file = getattr(sys.modules.get(path.stem), "__file__", None)
-    return file is not None and Path(file).resolve() == path
-
-
-def _branch_mistakes(branch: Branch, config: ExperimentConfig) -> Iterator[str]:
-    if branch.backbone not in BRANCHES:
-        yield unknown("branch", branch.backbone, BRANCHES.names())
-        return
-    size, weights = config.data.image_size, config.model.weights_of(branch.label)
-    try:
-        check_size(BRANCHES.get(branch.backbone), (size, size, 3))
+def _branch_errors(config: ExperimentConfig) -> Iterator[str]:
+    size = config.data.image_size
+    for branch in config.model.branches:
+        if branch.backbone not in BRANCHES:
+            yield unknown("branch", branch.backbone, BRANCHES.names())
+            continue
+        yield from _error_of(check_size, BRANCHES.get(branch.backbone), (size, size, 3))
+        weights = config.model.weights_of(branch.label)
         if weights not in {"imagenet", "random"}:
-            check_file(weights, branch.label)
-    except UserError as error:
-        yield str(error)
+            yield from _error_of(check_file, weights, branch.label)
 
 
-def _unfreeze_mistakes(config: ExperimentConfig) -> Iterator[str]:
+def _unfreeze_errors(config: ExperimentConfig) -> Iterator[str]:
     backbones = {branch.label: branch.backbone for branch in config.model.branches}
     for label, stages in config.unfrozen.items():
         if backbones[label] in BRANCHES:
-            try:
-                check_stages(BRANCHES.get(backbones[label]), stages)
-            except UserError as error:
-                yield str(error)
+            yield from _error_of(check_stages, BRANCHES.get(backbones[label]), stages)
     for label in sorted(set(config.training.fine_tuning.factors) - set(backbones)):
         yield (
             f"`training.fine_tuning.factors` has {label!r}, which is no branch of this model "
@@ -223,16 +206,13 @@ def _unfreeze_mistakes(config: ExperimentConfig) -> Iterator[str]:
         )
 
 
-def _target_mistakes(config: ExperimentConfig) -> Iterator[str]:
+def _training_errors(config: ExperimentConfig) -> Iterator[str]:
     if config.data.protocol == "distribution" and config.targets == "label":
         yield (
             "--protocol distribution keeps images that many people read differently, and --targets "
             "label would learn one reading of them as certain. Leave --targets out, or use "
             "--protocol plurality."
         )
-
-
-def _tracker_mistakes(config: ExperimentConfig) -> Iterator[str]:
     for tracker in config.training.trackers:
         for package in _TRACKER_PACKAGES[tracker]:
             if importlib.util.find_spec(package) is None:
@@ -242,7 +222,7 @@ def _tracker_mistakes(config: ExperimentConfig) -> Iterator[str]:
                 )
 
 
-def _head_mistakes(model: ModelConfig) -> Iterator[str]:
+def _head_errors(model: ModelConfig) -> Iterator[str]:
     if model.head.name not in HEADS:
         yield unknown("head", model.head.name, HEADS.names())
         return
@@ -250,7 +230,7 @@ def _head_mistakes(model: ModelConfig) -> Iterator[str]:
     try:
         read_options(spec.build, model.head.options)
     except ValidationError as error:
-        yield from describe(error, options_model(spec.build), prefix=("model", "head"))
+        yield from describe_errors(error, options_model(spec.build), prefix=("model", "head"))
     if spec.spatial and model.fusion != "grid":
         yield (
             f"Head {spec.name!r} looks at neighbouring positions, but fusion {model.fusion!r} "
@@ -258,12 +238,20 @@ def _head_mistakes(model: ModelConfig) -> Iterator[str]:
         )
 
 
+def _error_of(check: Callable[..., object], *arguments: Any) -> Iterator[str]:
+    """Yields the text of the user error that a check raises."""
+    try:
+        check(*arguments)
+    except UserError as error:
+        yield str(error)
+
+
 def _without(values: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """Returns settings without those that are wrong, so that the rest can be checked too."""
+    """Returns settings without the invalid ones, so that the rest can be checked too."""
     kept = copy.deepcopy(values)
-    for mistake in error.errors():
+    for found in error.errors():
         place = kept
-        *sections, leaf = map(str, mistake["loc"])
+        *sections, leaf = map(str, found["loc"])
         for section in sections:
             if not isinstance(place.get(section), dict):
                 leaf = section

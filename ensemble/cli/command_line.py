@@ -1,4 +1,4 @@
-"""What all commands share: settings from YAML and flags, errors in a line, a quiet start."""
+"""What all commands share: settings from YAML and flags, one-line errors, a quiet start."""
 
 import errno
 import gc
@@ -16,19 +16,18 @@ from pydantic import BaseModel, ValidationError
 from tqdm import tqdm
 
 from configs.errors import ConfigError, UserError
+from configs.fields import describe_errors, put_leaf
 from configs.files import config_names, read_config, write_config
-from configs.leaves import put_leaf
-from configs.mistakes import describe
 from configs.schema import ExperimentConfig
 from ensemble.cli.checks import check_settings
 from ensemble.cli.flags import SettingsParser
 from ensemble.runs.reproduction import read_trace
 from ensemble.runs.run import Run
 
-_OF_THE_MACHINE = {"features.directory", "training.devices"}  # and not of the run
-_OF_THE_FOLDER = {"name", "output"}
+_MACHINE_SETTINGS = {"features.directory", "training.devices"}
+_FOLDER_SETTINGS = {"name", "output"}
 _CLUSTERS = {"tensorflow": "TF_CONFIG", "jax": "KERAS_DISTRIBUTION_JOB_ADDRESSES"}
-_SURROUNDINGS = {  # errors of the machine, and none of this program
+_MACHINE_ERRORS = {  # and no bugs of this program
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG,
     errno.ENFILE, errno.ENOSPC, errno.EPERM, errno.EROFS,
 }  # fmt: skip
@@ -37,13 +36,7 @@ Section = TypeVar("Section", bound=BaseModel)
 
 
 class Command(NamedTuple):
-    """What a command is to do.
-
-    Args:
-        config: The settings.
-        resume: Folder of a run to go on with, or None.
-        reproduce: Folder of a run to do again, or None.
-    """
+    """An experiment's settings, and the folder of a run to resume or to reproduce."""
 
     config: ExperimentConfig
     resume: Path | None
@@ -61,14 +54,14 @@ def read_experiment(
     """Reads an experiment's settings: defaults, then `--config`, then flags.
 
     Args:
-        argv: The words of the command line; None: those of the process.
+        argv: Words of the command line; None: those of the process.
         prog: The command, for `--help`.
         description: What it does, for `--help`.
-        schema: Of the settings.
+        schema: Schema of the settings.
         of_runs: Whether there are flags `--resume` and `--reproduce`, which take a run's settings.
 
     Raises:
-        ConfigError: With every mistake that can be seen without the data.
+        ConfigError: With all errors that can be found without the data.
         RunError: If there is no such run.
         SystemExit: After `--help` and `--print-config`.
     """
@@ -86,14 +79,14 @@ def read_experiment(
             "--resume",
             metavar="RUN",
             type=Path,
-            help="folder of a run that was broken off, to go on with its settings",
+            help="folder of an interrupted run, to resume it with its settings",
         )
         parser.add_argument(
             "--reproduce",
             metavar="RUN",
             type=Path,
-            help="folder of a finished run, to train with its settings again and tell whether the "
-            "new run came to the same",
+            help="folder of a finished run, to train with its settings again and report whether "
+            "the results agree",
         )
     args, settings = parser.parse_settings(argv)
     resumed, reproduced = getattr(args, "resume", None), getattr(args, "reproduce", None)
@@ -118,12 +111,12 @@ def _read_base(
     config: str | None, resumed: Path | None, reproduced: Path | None, flags: set[str]
 ) -> dict[str, Any]:
     """Returns the settings that flags are put upon."""
-    if resumed is not None and (config or reproduced or flags - _OF_THE_MACHINE):
+    if resumed is not None and (config or reproduced or flags - _MACHINE_SETTINGS):
         raise ConfigError(
             "--resume goes on with the settings of the run; no other flags than --cache and "
             f"--devices go with it. To train with others: --config {resumed / 'config.yaml'}."
         )
-    if reproduced is not None and (config or flags - _OF_THE_MACHINE - _OF_THE_FOLDER):
+    if reproduced is not None and (config or flags - _MACHINE_SETTINGS - _FOLDER_SETTINGS):
         raise ConfigError(
             "--reproduce trains with the settings of the run; no other flags than --cache, "
             "--devices, --name and --output go with it. To train with others: "
@@ -140,35 +133,32 @@ def _read_base(
 def read_settings(
     parser: SettingsParser, schema: type[Section], argv: Sequence[str] | None
 ) -> tuple[Any, Section]:
-    """Reads settings from flags alone.
-
-    Returns:
-        The other arguments, and the settings.
+    """Returns the other arguments, and settings read from flags only.
 
     Raises:
-        ConfigError: With every mistake in them.
+        ConfigError: With all errors at once.
     """
     args, settings = parser.parse_settings(argv)
     return args, read_section(schema, _put_all({}, settings))
 
 
 def read_section(schema: type[Section], values: dict[str, Any]) -> Section:
-    """Reads one section of the settings from the texts of flags.
+    """Reads one section of the settings.
 
     Raises:
-        ConfigError: With every mistake in it.
+        ConfigError: With all errors at once.
     """
     try:
         return schema.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(describe(error, schema))) from error
+        raise ConfigError("\n".join(describe_errors(error, schema))) from error
 
 
 def run_command(main: Callable[[], int | None]) -> int:
-    """Runs a command and returns its exit code; a user's mistake costs a line and code 2.
+    """Runs a command and returns its exit code; a user error is printed in one line, with code 2.
 
-    Standard streams may be closed, full or of a narrow encoding: what is closed is replaced by
-    the null device, and letters that an encoding lacks are written as escapes.
+    Closed standard streams are replaced by the null device, and letters that their encoding
+    lacks are escaped.
 
     Args:
         main: Returns an exit code; None: 0.
@@ -192,7 +182,7 @@ def run_command(main: Callable[[], int | None]) -> int:
         _discard_output()
         return 0
     except OSError as error:
-        if error.errno not in _SURROUNDINGS:
+        if error.errno not in _MACHINE_ERRORS:
             raise
         _discard_output()
         place = error.filename or "what the command prints or writes"
@@ -200,17 +190,15 @@ def run_command(main: Callable[[], int | None]) -> int:
 
 
 def _fail(text: str, code: int) -> int:
-    """Prints a last line on standard error, where that can be written, and returns the code."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
     return code
 
 
 def _open_closed_streams() -> None:
-    """Opens the null device in place of standard streams that the process started without.
+    """Opens the null device in place of closed standard streams.
 
-    Otherwise the next file that is opened takes the number of the stream, and libraries
-    write their messages into it.
+    Otherwise the next file opened takes the stream's number, and libraries write messages to it.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
@@ -222,7 +210,7 @@ def _open_closed_streams() -> None:
 
 
 def _discard_output() -> None:
-    """Sends what standard output still holds to the null device, so that no exit fails by it."""
+    """Sends what standard output still holds to the null device, so that the exit succeeds."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -236,18 +224,16 @@ class _Screen(logging.Handler):
 
 
 def load_backend(*, devices: bool = True, joining: bool = False) -> None:
-    """Imports Keras and its backend, with the backend's start-up chatter kept off the screen.
+    """Imports Keras and its backend without the backend's start-up messages.
 
-    GPU memory is taken as it is needed, unless the environment says otherwise, so
-    that several processes can share a GPU; left alone, TensorFlow and JAX take nearly all.
+    GPU memory is taken as it is needed, so that several processes can share a GPU.
 
     Args:
         devices: Whether to start the devices too; a process that forks must not.
-        joining: Whether other processes are waited for, if the environment names them.
+        joining: Whether to wait for other processes, if the environment names them.
 
     Raises:
-        ConfigError: If the backend named by KERAS_BACKEND is not there, or the other
-            processes are not.
+        ConfigError: If the backend of KERAS_BACKEND or the other processes are not available.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -258,16 +244,19 @@ def load_backend(*, devices: bool = True, joining: bool = False) -> None:
     for name in ("tensorflow", "absl", "jax"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        with _quiet(), _kept_for_good():
+        with _quiet(), _garbage_collection_paused():
             import keras
 
             from branches.arithmetic import set_arithmetic
 
             set_arithmetic()
             if joining and os.environ.get(_CLUSTERS.get(keras.config.backend(), "")):
-                _join()
+                from ensemble.training.cluster import connect
+
+                if not connect().writes:  # only the first process reports its progress
+                    logging.getLogger("ensemble").setLevel(logging.WARNING)
             if devices:
-                keras.ops.zeros(1)  # devices speak up when first used
+                keras.ops.zeros(1)  # devices log when first used
     except (ImportError, ValueError) as error:
         backend = os.environ.get("KERAS_BACKEND", "tensorflow")
         raise ConfigError(
@@ -276,16 +265,8 @@ def load_backend(*, devices: bool = True, joining: bool = False) -> None:
         ) from error
 
 
-def _join() -> None:
-    """Joins the other processes, of which only the first one goes on telling what it does."""
-    from ensemble.training.cluster import connect
-
-    if not connect().writes:
-        logging.getLogger("ensemble").setLevel(logging.WARNING)
-
-
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yields the lines of a table for the screen, numbers set to the right."""
+    """Yields the lines of a table for the screen, with numbers aligned right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (
@@ -303,13 +284,9 @@ def _put_all(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, A
 
 
 @contextmanager
-def _kept_for_good() -> Iterator[None]:
-    """Spares Python's garbage collector what is imported, which never becomes garbage.
-
-    It would walk through the hundred thousands of objects of a backend again and
-    again while they are made, and at the end of the process.
-    """
-    if "keras" in sys.modules:  # objects of these days may well become garbage
+def _garbage_collection_paused() -> Iterator[None]:
+    """Excludes what is imported from garbage collection, which would scan it again and again."""
+    if "keras" in sys.modules:
         yield
         return
     gc.disable()
@@ -322,14 +299,14 @@ def _kept_for_good() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Sends standard error to nowhere for a while, as C++ libraries write past Python's."""
+    """Discards standard error, to which C++ libraries write past Python's stream."""
     sys.stderr.flush()
     kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
         os.dup2(kept, 2)
-        os.close(nowhere)
+        os.close(null)
         os.close(kept)

@@ -1,7 +1,4 @@
-"""Flags made from the schema: one for every leaf, a short one for common leaves.
-
-Raw texts are collected under dotted paths; the schema alone says what they mean.
-"""
+"""Flags generated from the schema: one per leaf, and a short one for common leaves."""
 
 import argparse
 import types
@@ -14,11 +11,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from branches.registry import BRANCHES
-from configs.errors import ConfigError
-from configs.files import load_yaml, yaml_problem
-from configs.leaves import section_of
-from configs.options import options_model
-from configs.paths import HomeError, expand_home
+from configs.errors import ConfigError, HomeError
+from configs.fields import options_model, section_of
+from configs.files import expand_home, load_yaml, yaml_problem
 from configs.registry import near_miss
 from configs.schema import Part
 from ensemble.data.registry import SOURCES
@@ -29,7 +24,7 @@ _SETTING = "setting:"  # before the dotted path, in the names that argparse keep
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Shows a flag's value once, behind its last name, and starts the texts at one column."""
+    """Shows a flag's value once, after its last name, and starts all texts in one column."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=30, width=100)
@@ -42,21 +37,16 @@ class _Formatter(argparse.HelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are `ConfigError`, with near misses."""
+    """An argument parser that raises `ConfigError`, with near misses."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **kwargs)
         self.register("type", Path, _path)  # what `type=Path` calls
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parses all arguments.
-
-        Raises:
-            ConfigError: If one is unknown, missing or of the wrong form.
-        """
         parsed, rest = self.parse_known_args(args, namespace)
         if rest:
-            self._refuse(rest)
+            self._reject(rest)
         return parsed
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -65,48 +55,49 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[:1].upper()}{message[1:]}. See {self.prog} --help.")
 
-    def _refuse(self, words: Sequence[str]) -> NoReturn:
+    def _reject(self, words: Sequence[str]) -> NoReturn:
         flags = [word.split("=")[0] for word in words if word.startswith("-")]
         if not flags:
             self.error(f"unexpected argument {words[0]!r}")
-        raise ConfigError("\n".join(self._unknown(flag) for flag in flags))
-
-    def _unknown(self, flag: str) -> str:
-        close = near_miss(flag, list(self._option_string_actions))
-        hint = f"Did you mean {close}?" if close else f"See {self.prog} --help."
-        return f"Unknown flag {flag}. {hint}"
+        known = list(self._option_string_actions)
+        sentences = []
+        for flag in flags:
+            close = near_miss(flag, known)
+            hint = f"Did you mean {close}?" if close else f"See {self.prog} --help."
+            sentences.append(f"Unknown flag {flag}. {hint}")
+        raise ConfigError("\n".join(sentences))
 
 
 def describe_parts() -> str:
-    """Returns what may stand behind --branches, --head, --source and --faces."""
-    heads = (
-        f"  {spec.name:<14}{spec.summary}\n{'':<16}"
-        + " ".join(
-            f"{name}={info.default}"
-            for name, info in options_model(spec.build).model_fields.items()
-        )
-        for spec in HEADS
+    """Returns the parts known for --branches, --head, --source and --faces, for the help."""
+    lines = [
+        f"branches: {', '.join(BRANCHES.names())} (python -m ensemble.branches tells more)",
+        "",
+        "heads, with their options as --model.head.OPTION VALUE:",
+    ]
+    for spec in HEADS:
+        options = options_model(spec.build).model_fields.items()
+        lines += [f"  {spec.name:<14}{spec.summary}"]
+        lines += [f"{'':<16}" + " ".join(f"{name}={info.default}" for name, info in options)]
+    return "\n".join([*lines, "", describe_sources()])
+
+
+def describe_sources() -> str:
+    """Returns the parts known for --source and --faces, for the help."""
+    sources, detectors = (
+        [f"  {spec.name:<14}{spec.summary}" for spec in parts] for parts in (SOURCES, DETECTORS)
     )
-    return "\n".join(
-        [
-            f"branches: {', '.join(BRANCHES.names())} (python -m ensemble.branches tells more)",
-            "",
-            "heads, with their options as --model.head.OPTION VALUE:",
-            *heads,
-            "",
-            describe_sources(),
-        ]
-    )
+    return "\n".join(["sources of data:", *sources, "", "face detectors:", *detectors, ""])
 
 
 def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say how faces are found in prediction, and when an answer counts."""
+    """Adds the flags for finding faces in predictions and for uncertain predictions."""
     parser.add_argument(
         "--min-confidence",
         type=_probability,
         default=0.0,
         metavar="P",
-        help="an answer of a lower probability is `uncertain`, 0 to 1 (default: 0)",
+        help="a prediction of a lower probability is `uncertain`, 0 to 1 (default: 0)",
     )
     parser.add_argument(
         "--faces",
@@ -118,27 +109,17 @@ def add_prediction_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--face-model", type=Path, metavar="FILE", help="the detector's model")
     parser.add_argument(
-        "--face-threshold", type=float, metavar="S", help="least score of a face, in its own scale"
+        "--face-threshold", type=float, metavar="S", help="lowest score of a face, in its own scale"
     )
-    parser.add_argument("--largest", action="store_true", help="take the largest face alone")
-
-
-def describe_sources() -> str:
-    """Returns what may stand behind --source and --faces."""
-    sources = (f"  {spec.name:<14}{spec.summary}" for spec in SOURCES)
-    detectors = (f"  {spec.name:<14}{spec.summary}" for spec in DETECTORS)
-    return "\n".join(["sources of data:", *sources, "", "face detectors:", *detectors, ""])
+    parser.add_argument("--largest", action="store_true", help="take only the largest face")
 
 
 class SettingsParser(Parser):
-    """A parser with a flag for every leaf of a schema.
-
-    A leaf that names a part also has a flag for each option of that part, such
-    as `--model.head.dropout`, whatever parts are registered.
+    """A parser with a flag for every leaf of a schema and for every option of a part.
 
     Args:
         schema: The settings.
-        parts: Returns what the help says about parts, below the flags.
+        parts: Returns the help text about parts, below the flags.
     """
 
     def __init__(
@@ -150,11 +131,7 @@ class SettingsParser(Parser):
         self._add(schema)
 
     def parse_settings(self, argv: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
-        """Returns the other arguments, and the settings: dotted path to text or value.
-
-        Raises:
-            ConfigError: If a flag is unknown or has no value.
-        """
+        """Returns the other arguments, and the settings: dotted path to text or value."""
         parsed, rest = self.parse_known_args(argv)
         settings = {
             name.removeprefix(_SETTING): text
@@ -168,7 +145,8 @@ class SettingsParser(Parser):
 
     def _add(self, schema: type[BaseModel], prefix: str = "") -> None:
         title = prefix.removesuffix(".") or "run"
-        group = self.add_argument_group(title, _first_line(schema.__doc__))
+        summary = (schema.__doc__ or "").partition("\n")[0]  # `python -OO` removes docstrings
+        group = self.add_argument_group(title, summary or None)
         sections = {name: section_of(info) for name, info in schema.model_fields.items()}
         for name, info in schema.model_fields.items():
             if sections[name] is None:
@@ -206,7 +184,7 @@ class SettingsParser(Parser):
             word = words.pop(0)
             flag, has_value, value = word.partition("=")
             if not any(flag.startswith(f"--{path}.") for path in self._part_paths):
-                self._refuse([word, *words])
+                self._reject([word, *words])
             if not has_value:
                 if not words or words[0].startswith("--"):
                     self.error(f"argument {flag}: expected a value")
@@ -215,10 +193,6 @@ class SettingsParser(Parser):
                 yield flag.removeprefix("--"), load_yaml(value)
             except yaml.YAMLError as error:
                 self.error(f"argument {flag}: {value!r} is no valid YAML: {yaml_problem(error)}")
-
-
-def _first_line(docstring: str | None) -> str | None:
-    return docstring and docstring.partition("\n")[0]  # `python -OO` leaves docstrings out
 
 
 def _metavar(info: FieldInfo) -> str:

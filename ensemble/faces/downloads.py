@@ -9,7 +9,7 @@ from pathlib import Path
 
 from branches.checksums import file_checksum
 from configs.errors import WeightsError
-from configs.paths import expand_home
+from configs.files import expand_home
 from ensemble.system.user_cache import user_cache
 
 _TIMEOUT = 20  # seconds without a byte before a download is given up

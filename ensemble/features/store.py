@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from configs.errors import StoreError
-from configs.paths import expand_home
+from configs.files import expand_home
 from ensemble.features.shards import (
     ShardError,
     read_digests,

@@ -19,7 +19,7 @@ import keras
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from configs.errors import RunError
-from configs.mistakes import describe
+from configs.fields import describe_errors
 from ensemble.model.legacy_layers import LEGACY_CLASSES, ClassProbabilities, replace_legacy_layers
 
 _CONFIG, _WEIGHTS, _RECORD = "config.json", "model.weights.h5", "ensemble.json"
@@ -134,7 +134,7 @@ def _read_record(path: Path, content: bytes) -> ModelRecord:
     try:
         return ModelRecord.model_validate(values)
     except ValidationError as error:
-        reason = next(describe(error, ModelRecord)).rstrip(".")
+        reason = describe_errors(error, ModelRecord)[0].rstrip(".")
         raise refuse(path, f"its {_RECORD} is not valid: {reason[:_LONGEST]}") from error
 
 

@@ -10,7 +10,7 @@ from configs.errors import ConfigError
 from configs.files import config_names, load_yaml, read_config, write_config
 from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment
-from ensemble.cli.checks import find_mistakes
+from ensemble.cli.checks import find_errors
 from ensemble.commands.search.spaces import SearchSpace
 
 
@@ -36,7 +36,7 @@ def schema_of(name: str) -> type[ExperimentConfig]:
 def test_shipped_settings_fit_the_schema_and_the_parts(name):
     config = schema_of(name).model_validate(read_config(name))
 
-    assert find_mistakes(config) == []
+    assert find_errors(config) == []
     if isinstance(config, SearchExperiment):
         assert SearchSpace(config).feature_configs()
 

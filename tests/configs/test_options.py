@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, ValidationError
 
-from configs.options import options_model, read_options
+from configs.fields import options_model, read_options
 
 
 def crop(

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from configs.fields import section_of
 from configs.files import write_config
-from configs.leaves import section_of
 from configs.schema import (
     Branch,
     DataConfig,

@@ -1,8 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from configs.leaves import leaf_paths, put_leaf
-from configs.mistakes import describe
+from configs.fields import describe_errors, leaf_paths, put_leaf
 from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment, Space
 
@@ -11,7 +10,7 @@ def mistake(space: object) -> str:
     values = {"search": {"spaces": {"training.learning_rate": space}}}
     with pytest.raises(ValidationError) as caught:
         SearchExperiment.model_validate(values)
-    return "\n".join(describe(caught.value, SearchExperiment))
+    return "\n".join(describe_errors(caught.value, SearchExperiment))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import RunError
+from configs.fields import leaf_paths, options_model
 from configs.files import read_config
-from configs.leaves import leaf_paths
-from configs.options import options_model
 from configs.schema import ExperimentConfig
 from ensemble.commands.compare.recorded_answers import Answers, read_answers
 from ensemble.commands.search.study import DIRECTIONS, Study

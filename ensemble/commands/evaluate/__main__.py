@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import ConfigError
-from configs.schema import DataConfig, JudgingConfig
+from configs.schema import DataConfig, EvaluationConfig
 from ensemble.cli.checks import load_plugins
 from ensemble.cli.command_line import load_backend, read_section, read_settings, run_command
 from ensemble.cli.flags import SettingsParser
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(argv: Sequence[str] | None) -> None:
     parser = SettingsParser(
-        JudgingConfig,
+        EvaluationConfig,
         parts=lambda: "",
         prog="python -m ensemble.evaluate",
         description="Judge a run's model on labelled images; the report goes into the run.",
@@ -49,7 +49,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         action="store_true",
         help="average the answers to each image and to its mirror image",
     )
-    args, judging = read_settings(parser, JudgingConfig, argv)
+    args, judging = read_settings(parser, EvaluationConfig, argv)
     names = ("labels", "source", "merge", "protocol")
     given = {"root": args.data, **{name: getattr(args, name) for name in names}}
     data = read_section(DataConfig, {key: text for key, text in given.items() if text is not None})

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from configs.errors import ConfigError, DataError
-from configs.paths import expand_home
+from configs.files import expand_home
 from ensemble.data.decoding import ImageError
 from ensemble.data.files import is_image, is_table, missing, open_files
 from ensemble.data.named_files import FilesBeside, find_named, normalise_path

@@ -7,7 +7,7 @@ from pathlib import Path
 from configs.errors import ConfigError
 from configs.registry import unknown
 from configs.schema import FaceSetConfig
-from ensemble.cli.checks import find_face_mistakes, load_plugins
+from ensemble.cli.checks import find_face_errors, load_plugins
 from ensemble.cli.command_line import read_settings, run_command
 from ensemble.cli.effects import find_settings_without_effect
 from ensemble.cli.flags import SettingsParser, describe_sources
@@ -40,7 +40,7 @@ def _prepare(argv: Sequence[str] | None) -> None:
     args, settings = read_settings(parser, FaceSetConfig, argv)
     load_plugins(settings.plugins)
     mistakes = [
-        *find_face_mistakes(settings.faces, automatic=True),
+        *find_face_errors(settings.faces, automatic=True),
         *find_settings_without_effect(settings),
     ]
     if settings.source != "auto" and settings.source not in SOURCES:

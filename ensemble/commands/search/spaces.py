@@ -8,9 +8,8 @@ from operator import getitem
 from typing import Any
 
 from configs.errors import ConfigError
+from configs.fields import leaf_paths, options_model, put_leaf
 from configs.files import write_config
-from configs.leaves import leaf_paths, put_leaf
-from configs.options import options_model
 from configs.registry import near_miss
 from configs.schema import ExperimentConfig, Part
 from configs.search import SearchExperiment, Space

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from configs.errors import ConfigError, WeightsError
-from configs.paths import expand_home
+from configs.files import expand_home
 from ensemble.faces.opencv import load_opencv
 from ensemble.faces.registry import Box, DetectorSpec, Face, register_detector
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from configs.fields import leaf_paths
 from configs.files import config_names, read_config
-from configs.leaves import leaf_paths
 from configs.schema import ExperimentConfig, FaceSetConfig
 from configs.search import SearchExperiment
 from ensemble.cli.effects import _EFFECTS, find_settings_without_effect
@@ -109,4 +109,4 @@ def test_every_preset_passes(name):
 def test_every_leaf_of_the_table_exists():
     known = {leaf for schema in (SearchExperiment, FaceSetConfig) for leaf in leaf_paths(schema)}
 
-    assert {leaf for effect in _EFFECTS for leaf in (*effect.leaves, *effect.needs)} <= known
+    assert {leaf for leaves, when in _EFFECTS for leaf in (*leaves, *when.needs)} <= known

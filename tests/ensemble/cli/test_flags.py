@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from configs.errors import ConfigError
-from configs.options import options_model
+from configs.fields import options_model
 from configs.schema import ExperimentConfig, Part
 from ensemble.cli.command_line import read_experiment
 from ensemble.cli.flags import Parser, SettingsParser

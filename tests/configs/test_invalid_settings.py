@@ -1,11 +1,11 @@
-"""Laws of messages: each mistake names its place, the rule and the value received."""
+"""Laws of messages: each invalid setting names its place, the rule and the value received."""
 
 from collections.abc import Sequence
 
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from configs.mistakes import describe
+from configs.fields import describe_errors
 from configs.schema import ExperimentConfig, TrainingConfig
 
 
@@ -15,7 +15,7 @@ def sentences(
     """Returns what is told of settings that must be refused."""
     with pytest.raises(ValidationError) as error:
         schema.model_validate(values)
-    return list(describe(error.value, schema, prefix))
+    return list(describe_errors(error.value, schema, prefix))
 
 
 @pytest.mark.parametrize(
