@@ -2,6 +2,7 @@
 
 Listing and registering branches is light; building one loads Keras, on first use.
 """
+# ruff: noqa: F401
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -9,27 +10,17 @@ from typing import TYPE_CHECKING, Any
 from branches.registry import BRANCHES, BranchSpec, branch_names, check_stages, register_branch
 
 if TYPE_CHECKING:
-    from branches.builder import build_branch, freeze, thaw
+    from branches.builder import build_branch, freeze, thaw, unfreeze
     from branches.checks import check_branch
-
-__all__ = [
-    "BRANCHES",
-    "BranchSpec",
-    "branch_names",
-    "build_branch",
-    "check_branch",
-    "check_stages",
-    "freeze",
-    "register_branch",
-    "thaw",
-]
 
 _LAZY = {
     "build_branch": "branches.builder",
-    "freeze": "branches.builder",
-    "thaw": "branches.builder",
     "check_branch": "branches.checks",
+    "freeze": "branches.builder",
+    "thaw": "branches.builder",  # `unfreeze` in 0.1
+    "unfreeze": "branches.builder",
 }
+__all__ = ["BRANCHES", "BranchSpec", "branch_names", "check_stages", "register_branch", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,7 @@
 """Builds branches: one nested Keras model each, from an image to a feature map."""
 
 import importlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import keras
 
@@ -31,25 +30,24 @@ def build_branch(
 ) -> keras.Model:
     """Builds a branch: RGB image of 0..255 in, feature map of rank 4 out.
 
-    The pixels are scaled inside, as the backbone's weights expect them. The
-    model can be called in any functional model, beside other branches and
-    beside itself.
+    Pixels are scaled inside, as the backbone's weights expect them. The model can be called in
+    any functional model, also beside another branch of the same backbone.
 
     Args:
         name: A registered branch, such as "vgg16".
         input_shape: `(height, width, 3)`; None leaves height or width open.
         weights: "imagenet", "random" or the path of an `.h5` or `.weights.h5` file.
-        tag: Tells the model from another one of the same backbone: the model is
-            called `vgg16`, or `vgg16_b` with tag "b".
-        seed: Decides random weights, together with the name and the tag, so that
-            a branch does not change with the company it keeps.
+        tag: Distinguishes branches of one backbone: the model is called `vgg16`, or `vgg16_b`
+            with tag "b".
+        seed: Seed of random weights, which also depend on name and tag, but not on other
+            branches.
 
     Returns:
         A model from `(batch, height, width, 3)` to `(batch, h, w, c)`.
 
     Raises:
         ConfigError: If the branch is unknown or the image too small for it.
-        WeightsError: If the weights cannot be had or do not fit.
+        WeightsError: If the weights are not available or do not fit.
 
     Example:
         >>> build_branch("vgg16", input_shape=(96, 96, 3), weights="random").output_shape
@@ -59,12 +57,12 @@ def build_branch(
     spec = BRANCHES.get(name)
     check_size(spec, input_shape)
     model_name = f"{name}_{tag}" if tag else name
+    build = spec.builder
+    if isinstance(build, str):
+        module, _, function = build.partition(":")
+        build = getattr(importlib.import_module(module), function)
     backbone = weighted_backbone(
-        spec,
-        _resolve(spec.builder),
-        input_shape=input_shape,
-        weights=weights,
-        seed=f"{seed}/{model_name}",
+        spec, build, input_shape=input_shape, weights=weights, seed=f"{seed}/{model_name}"
     )
     return with_scaling(backbone, spec.preprocessing, name=model_name)
 
@@ -72,64 +70,64 @@ def build_branch(
 def freeze(branch: keras.Model) -> keras.Model:
     """Makes all weights of a branch constant, BatchNorm's moving statistics too.
 
-    Compile again after it, or a compiled model does not notice.
+    A compiled model has to be compiled again.
     """
     branch.trainable = False
     return branch
 
 
-def thaw(branch: keras.Model, stages: Sequence[str], *, batch_norm: bool = False) -> keras.Model:
+def unfreeze(
+    branch: keras.Model, stages: Sequence[str], *, batch_norm: bool = False
+) -> keras.Model:
     """Makes the weights of some stages trainable, and all others of the branch constant.
 
-    Compile again after it, or a compiled model does not notice. A model that
-    contains the branch must itself be trainable. Set its `trainable` first:
-    that sets all layers inside, so every branch in it is then to be frozen or
-    thawed anew.
+    A compiled model has to be compiled again. A model that contains the branch must be
+    trainable; setting its `trainable` changes all layers inside, so do that first.
 
-    BatchNormalization stays frozen, however deep it is nested, since small
-    batches would replace the moving statistics that the other weights were
-    trained with.
+    BatchNormalization stays frozen, since small batches would replace the moving statistics
+    that the other weights were trained with.
 
     Args:
         branch: As `build_branch` returns it.
         stages: Names of stages, see `BranchSpec.stages`; "last:N" for the last N
             layers of the backbone, those without weights included; or "all".
-        batch_norm: Whether BatchNormalization in the thawed stages is thawed
-            too. Its moving statistics then move in `fit`.
+        batch_norm: Whether to unfreeze BatchNormalization in these stages too. Its moving
+            statistics then change in `fit`.
 
     Returns:
         The same branch.
 
     Raises:
-        ConfigError: If the branch has no such stage or not so many layers, which
-            leaves it as it was; or if they hold nothing to train, which leaves
-            it frozen.
+        ConfigError: If the branch has no such stage or too few layers, which leaves it as it
+            was; or if there is nothing to train, which leaves it frozen.
 
     Example:
         >>> branch = build_branch("vgg16", weights="random")
-        >>> [weight.path for weight in thaw(branch, ["last:2"]).trainable_variables]
+        >>> [weight.path for weight in unfreeze(branch, ["last:2"]).trainable_variables]
         ['block5_conv3/kernel', 'block5_conv3/bias']
     """
     spec = spec_of_model(branch.name)
     check_stages(spec, stages)
     backbone = backbone_of(branch)
-    thawed = [layer for stage in stages for layer in _stage_layers(spec, backbone, stage)]
+    chosen = [layer for stage in stages for layer in _stage_layers(spec, backbone, stage)]
     branch.trainable = True
     for layer in backbone.layers:
         layer.trainable = False
-    for layer in thawed:
+    for layer in chosen:
         layer.trainable = True
-    if not batch_norm:
-        for layer in batch_norms(backbone):
-            layer.trainable = False
+    for layer in [] if batch_norm else batch_norms(backbone):
+        layer.trainable = False
     if not branch.trainable_variables:
         freeze(branch)
         raise ConfigError(
-            f"The stages to thaw of branch {spec.name!r} hold no weights to train"
+            f"The stages to unfreeze of branch {spec.name!r} hold no weights to train"
             f"{'' if batch_norm else ' besides BatchNormalization'}. "
             f"Received: {', '.join(stages) or 'none'}. Add stages, or more layers by last:N."
         )
     return branch
+
+
+thaw = unfreeze  # its name in 0.1
 
 
 def backbone_of(branch: keras.Model) -> keras.Model:
@@ -161,18 +159,11 @@ def _stage_layers(spec: BranchSpec, backbone: keras.Model, stage: str) -> list[k
 
 
 def _end(backbone: keras.Model, last: str, spec: BranchSpec) -> int:
-    """Returns the number of layers up to the one called `last`, itself included."""
+    """Returns the number of layers up to and including the one called `last`."""
     names = [layer.name for layer in backbone.layers]
     if last not in names:
         raise ConfigError(
             f"Branch {spec.name!r} has a stage that ends at layer {last!r}, which its backbone "
-            "has not. Use 'all' or 'last:N', or correct the stages where the branch is registered."
+            "lacks. Use 'all' or 'last:N', or correct the stages where the branch is registered."
         )
     return names.index(last) + 1
-
-
-def _resolve(builder: str | Callable[..., Any]) -> Callable[..., Any]:
-    if callable(builder):
-        return builder
-    module, _, function = builder.partition(":")
-    return getattr(importlib.import_module(module), function)

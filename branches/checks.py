@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from branches.builder import backbone_of, batch_norms, build_branch, freeze, thaw
+from branches.builder import backbone_of, batch_norms, build_branch, freeze, unfreeze
 from branches.checksums import weights_checksum
 from branches.registry import BRANCHES, BranchSpec
 from configs.errors import ConfigError
@@ -56,28 +56,28 @@ def _check_stages(spec: BranchSpec, branch: keras.Model) -> None:
     name, ends = spec.name, list(spec.stages.values())
     layers = [layer.name for layer in backbone_of(branch).layers]
     absent = [end for end in ends if end not in layers]
-    assert not absent, f"{name}: stages end at layers that the backbone has not: {absent}"
+    assert not absent, f"{name}: stages end at layers that the backbone lacks: {absent}"
     positions = [layers.index(end) for end in ends]
     assert positions == sorted(set(positions)), f"{name}: stages are not in the order of layers"
     assert not ends or ends[-1] == layers[-1], f"{name}: the last stage ends before the backbone"
     shadowed = [stage for stage in spec.stages if stage == "all" or stage.startswith("last:")]
-    assert not shadowed, f"{name}: stages bear names that thawing keeps for itself: {shadowed}"
+    assert not shadowed, f"{name}: stages have names reserved for unfreezing: {shadowed}"
 
     branch.trainable = True
     normalizing = {id(weight) for layer in batch_norms(branch) for weight in layer.weights}
     learnable = {id(weight) for weight in branch.trainable_variables} - normalizing
     if not learnable:
         return
-    stages = [_thawed(branch, stage) for stage in spec.stages]
+    stages = [_unfrozen(branch, stage) for stage in spec.stages]
     for number, stage in enumerate(stages):
         assert stage.isdisjoint(set().union(*stages[:number])), f"{name}: stages share weights"
     assert not stages or set().union(*stages) == learnable, f"{name}: weights are in no stage"
-    assert _thawed(branch, "all") == learnable, f"{name}: thawing all leaves weights frozen"
+    assert _unfrozen(branch, "all") == learnable, f"{name}: unfreezing all leaves weights frozen"
 
 
-def _thawed(branch: keras.Model, stage: str) -> set[int]:
-    """Returns the identities of the weights that thawing one stage makes trainable."""
+def _unfrozen(branch: keras.Model, stage: str) -> set[int]:
+    """Returns the identities of the weights that unfreezing one stage makes trainable."""
     try:
-        return {id(weight) for weight in thaw(branch, [stage]).trainable_variables}
+        return {id(weight) for weight in unfreeze(branch, [stage]).trainable_variables}
     except ConfigError as error:
         raise AssertionError(str(error)) from error

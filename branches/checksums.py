@@ -1,4 +1,4 @@
-"""Checksums that tell whether two branches compute the same."""
+"""Checksums of files, and of the weights and the architecture of branches."""
 
 import hashlib
 import json
@@ -21,11 +21,7 @@ def file_checksum(path: str | Path) -> str:
 
 
 def weights_checksum(model: "keras.Model") -> str:
-    """Returns the SHA-256 of all weights of a model, in order, as float32.
-
-    It does not depend on where they came from: a file, a download and random
-    numbers with the same values have the same checksum.
-    """
+    """Returns the SHA-256 of all weights of a model, in order, as float32."""
     digest = hashlib.sha256()
     for variable in model.weights:
         digest.update(np.ascontiguousarray(variable.numpy(), dtype="<f4").tobytes())
@@ -33,16 +29,13 @@ def weights_checksum(model: "keras.Model") -> str:
 
 
 def architecture_checksum(model: "keras.Model") -> str:
-    """Returns the SHA-256 of a model's layers, their settings and their connections.
-
-    Names do not count, as Keras numbers layers as they come.
-    """
+    """Returns the SHA-256 of a model's layers, settings and connections, whatever their names."""
     text = json.dumps(_without_names(model.get_config(), {}), sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _without_names(value: Any, places: Mapping[str, int]) -> Any:
-    """Returns a part of a model's configuration with positions in place of layers' names."""
+    """Replaces the names of layers in a part of a model's configuration by their positions."""
     if isinstance(value, Mapping):
         if "DTypePolicy" in str(value.get("class_name")):  # whose name is its setting
             return value

@@ -1,13 +1,12 @@
-"""Pixel scaling of standard Keras layers, so that it is part of the branch and saved with it."""
+"""Pixel scaling made of standard Keras layers, saved as part of the branch."""
 
 import keras
 from keras import KerasTensor, layers, ops
 
 from branches.registry import Scaling
 
-# ImageNet statistics: BGR means of the Caffe models in 0..255, RGB means and
-# deviations of the Torch models in 0..1. They are those of
-# keras.applications.imagenet_utils.preprocess_input, against which a test checks.
+# ImageNet statistics of keras.applications.imagenet_utils.preprocess_input: BGR means of the
+# Caffe models in 0..255, RGB means and deviations of the Torch models in 0..1.
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 _TORCH_MEAN = (0.485, 0.456, 0.406)
 _TORCH_STD = (0.229, 0.224, 0.225)
@@ -26,8 +25,7 @@ _RESCALING: dict[Scaling, tuple[float | list[float], float | list[float]]] = {
 def scale_pixels(images: KerasTensor, scaling: Scaling) -> KerasTensor:
     """Scales RGB pixels of 0..255 as a backbone's ImageNet weights expect them.
 
-    Computes in float32 whatever the global policy is, since 8 bits of mantissa
-    cannot hold 256 grey levels.
+    Computes in float32, since 8 bits of mantissa cannot hold 256 grey levels.
 
     Args:
         images: Shape `(batch, h, w, 3)`.

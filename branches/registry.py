@@ -1,4 +1,4 @@
-"""What a branch is, and the registry that knows all of them. Imports no Keras."""
+"""The specification of a branch and the registry of all branches. Imports no Keras."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,23 +17,19 @@ class BranchSpec:
 
     Args:
         name: As in `--branches`; lower case.
-        builder: "module:function", resolved when the branch is built, or the
-            function itself. It is called as those of `keras.applications` are,
-            with `input_shape=`, `include_top=False`, `weights=None` or
-            "imagenet", and returns a model from an image to a feature map of
-            shape `(batch, h, w, c)`.
-        preprocessing: How the backbone wants pixels of 0..255 scaled:
-            "caffe" (BGR, mean subtracted), "torch" (0..1, mean and deviation),
-            "tf" (-1..1) or "none" (the builder does it).
+        builder: "module:function", resolved when the branch is built, or the function itself.
+            It is called as those of `keras.applications` are, with `input_shape=`,
+            `include_top=False`, `weights=None` or "imagenet", and returns a model from an image
+            to a feature map of shape `(batch, h, w, c)`.
+        preprocessing: Scaling of pixels of 0..255 that the backbone needs: "caffe" (BGR, mean
+            subtracted), "torch" (0..1, mean and deviation), "tf" (-1..1) or "none".
         min_size: Smallest height and width in pixels.
         reference: The paper that describes it.
-        weights_licence: Terms of the published ImageNet weights; None: there
-            are none, so weights are "random" or a file.
-        stages: The parts that can be thawed by name, from the image to the
-            feature map: name of the stage to the name of its last layer in the
-            backbone. A stage is all layers behind the stage before it up to
-            that one, in the order of `backbone.layers`; the last stage ends
-            with the backbone. Empty: the branch is thawed by "all" or "last:N".
+        weights_licence: Terms of the published ImageNet weights; None: there are none.
+        stages: Parts that can be unfrozen by name, from the image to the feature map: name of
+            the stage to the name of its last layer in the backbone. A stage is all layers after
+            the previous stage up to that one, in the order of `backbone.layers`; the last stage
+            ends with the backbone. Empty: only "all" and "last:N" work.
     """
 
     name: str
@@ -69,11 +65,10 @@ def spec_of_model(model_name: str) -> BranchSpec:
 
 
 def check_size(spec: BranchSpec, input_shape: ImageShape) -> None:
-    """Checks that an image is large enough for a branch.
+    """Checks that an image has three channels and is large enough for a branch.
 
     Raises:
-        ConfigError: If height or width is below `spec.min_size`, or the image
-            has not three channels.
+        ConfigError: If it is not.
     """
     height, width, channels = input_shape
     if channels != 3:
@@ -87,41 +82,29 @@ def check_size(spec: BranchSpec, input_shape: ImageShape) -> None:
 
 
 def check_stages(spec: BranchSpec, stages: Sequence[str]) -> None:
-    """Checks what is to be thawed of a branch, as far as that needs no network.
-
-    Args:
-        spec: The branch.
-        stages: Names of its stages, "last:N" or "all", as in `branches.thaw`.
+    """Checks the stages to unfreeze, as far as that needs no network; see `branches.unfreeze`.
 
     Raises:
-        ConfigError: If there is no such stage, or N is no whole number from 1;
-            all mistakes are told at once.
+        ConfigError: With all errors at once.
     """
     if isinstance(stages, str):
-        raise ConfigError(f"Stages to thaw are a list. Received: {stages!r}. Use [{stages!r}].")
-    mistakes = [mistake for stage in stages if (mistake := _stage_mistake(spec, stage))]
-    if mistakes:
-        raise ConfigError(" ".join(mistakes))
+        raise ConfigError(f"Stages to unfreeze are a list. Received: {stages!r}. Use [{stages!r}].")
+    errors = [error for stage in stages if (error := _stage_error(spec, stage))]
+    if errors:
+        raise ConfigError(" ".join(errors))
 
 
 def layers_from_end(stage: str) -> int | None:
-    """Returns the N of "last:N"; 0 where N is no whole number, None for any other stage.
-
-    Example:
-        >>> layers_from_end("last:12"), layers_from_end("last:few"), layers_from_end("all")
-        (12, 0, None)
-    """
+    """Returns the N of "last:N"; 0 if N is not a whole number, None for any other stage."""
     if not stage.startswith("last:"):
         return None
     count = stage.removeprefix("last:")
     return int(count) if count.isdecimal() else 0
 
 
-def _stage_mistake(spec: BranchSpec, stage: str) -> str | None:
-    if stage == "all" or stage in spec.stages:
-        return None
+def _stage_error(spec: BranchSpec, stage: str) -> str | None:
     count = layers_from_end(stage)
-    if count:
+    if stage == "all" or stage in spec.stages or count:
         return None
     if count == 0:
         return (

@@ -1,7 +1,4 @@
-"""Where a backbone's weights come from: ImageNet, a file, or seeded random numbers.
-
-Light to import, so that a wrong path is told before Keras loads.
-"""
+"""A backbone's weights: ImageNet, a file, or seeded random numbers. Imports no Keras."""
 
 import random
 import socket
@@ -37,15 +34,15 @@ def weighted_backbone(
         spec: The branch.
         build: Its builder, called as those of `keras.applications` are.
         input_shape: `(height, width, 3)`.
-        weights: "imagenet", "random" or the path of a file: an `.h5` as
-            `keras.applications` publishes it, with or without the classifier
-            on top, or a `.weights.h5` of the backbone or of a saved branch.
-        seed: Decides random weights; equal seeds give equal weights.
+        weights: "imagenet", "random" or the path of a file: an `.h5` as `keras.applications`
+            publishes it, with or without the classifier on top, or a `.weights.h5` of the
+            backbone or of a saved branch.
+        seed: Seed of random weights.
 
     Raises:
-        WeightsError: If the weights cannot be had or do not fit.
+        WeightsError: If the weights are not available or do not fit.
     """
-    with _seeded(seed):  # first weights are drawn even where others replace them
+    with _seeded(seed):  # initial weights are sampled even where others replace them
         if weights == "imagenet":
             return _download(spec, build, input_shape)
         backbone = build(include_top=False, weights=None, input_shape=input_shape)
@@ -55,7 +52,7 @@ def weighted_backbone(
 
 
 def check_file(weights: str, branch: str) -> Path:
-    """Returns the path of a weights file, checked before anything is built.
+    """Returns the path of a weights file.
 
     Raises:
         WeightsError: If there is no such file or its name has another ending.
@@ -75,11 +72,10 @@ def check_file(weights: str, branch: str) -> Path:
 
 @contextmanager
 def _seeded(seed: str) -> Iterator[None]:
-    """Makes Keras initializers without a seed draw theirs from `seed` for a while.
+    """Seeds Keras initializers that have no seed of their own.
 
-    Keras takes their default seeds from Python's generator. Setting and
-    restoring that one leaves every other random state of the caller alone,
-    unlike `keras.utils.set_random_seed`.
+    Keras takes their seeds from Python's generator, whose state is restored afterwards; no other
+    random state of the caller changes.
     """
     state = random.getstate()
     random.seed(seed)
@@ -98,7 +94,7 @@ def _download(
             f"Use --weights {spec.name}=random or --weights {spec.name}=FILE.h5."
         )
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_TIMEOUT)  # Keras sets none and would wait for ever
+    socket.setdefaulttimeout(_TIMEOUT)  # Keras sets none and would wait forever
     try:
         return build(include_top=False, weights="imagenet", input_shape=input_shape)
     except Exception as error:  # Keras raises a plain Exception when a download fails
@@ -139,7 +135,7 @@ def _load(backbone: "keras.Model", spec: BranchSpec, build: Build, path: Path) -
 
 
 def _load_below_top(backbone: "keras.Model", build: Build, path: Path) -> None:
-    """Loads a file of the whole ImageNet classifier and keeps what lies below its top."""
+    """Loads a file of the whole ImageNet classifier and keeps the weights below its top."""
     whole = build(include_top=True, weights=None)
     whole.load_weights(path)
     for layer, source in zip(backbone.layers, whole.layers, strict=False):

@@ -2,6 +2,7 @@
 
 Listing and registering heads is light; building one loads Keras, on first use.
 """
+# ruff: noqa: F401
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,8 @@ if TYPE_CHECKING:
     from heads.builder import build_head
     from heads.checks import check_head
 
-__all__ = ["HEADS", "HeadSpec", "build_head", "check_head", "head_names", "register_head"]
-
 _LAZY = {"build_head": "heads.builder", "check_head": "heads.checks"}
+__all__ = ["HEADS", "HeadSpec", "head_names", "register_head", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

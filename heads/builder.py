@@ -28,6 +28,6 @@ def build_head(name: str, features: KerasTensor, **options: Any) -> KerasTensor:
     try:
         options = read_options(spec.build, options)
     except ValidationError as error:
-        mistakes = "; ".join(f"{m['loc'][0]}: {m['msg']}" for m in error.errors())
-        raise ConfigError(f"Head {name!r} cannot be built with {options}: {mistakes}.") from error
+        errors = "; ".join(f"{found['loc'][0]}: {found['msg']}" for found in error.errors())
+        raise ConfigError(f"Head {name!r} cannot be built with {options}: {errors}.") from error
     return spec.build(features, **options)

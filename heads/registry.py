@@ -1,4 +1,4 @@
-"""What a head is, and the registry that knows all of them. Imports no Keras."""
+"""The specification of a head and the registry of all heads. Imports no Keras."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,32 +7,22 @@ from typing import Any, Literal
 from configs.registry import Registry
 
 Initializer = Literal[
-    "he_normal",
-    "he_uniform",
-    "glorot_normal",
-    "glorot_uniform",
-    "lecun_normal",
-    "lecun_uniform",
-    "orthogonal",
-    "random_normal",
-    "random_uniform",
-    "truncated_normal",
-]
+    "he_normal", "he_uniform", "glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform",
+    "orthogonal", "random_normal", "random_uniform", "truncated_normal",
+]  # fmt: skip
 Activation = Literal["relu", "gelu", "elu", "selu", "silu", "tanh"]
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head: what stands between the fused map and the logits.
+    """A head: the layers between the fused map and the logits.
 
     Args:
         name: As in `--head`.
-        build: From a fused map of shape `(batch, h, w, c)` to `(batch, d)`. Its
-            keyword-only arguments are the head's options; their annotations
-            are checked before anything is built.
-        summary: One line that says what it is.
-        spatial: True if it looks at neighbouring positions, so that a fusion
-            that leaves a single one would waste it.
+        build: From a fused map of shape `(batch, h, w, c)` to `(batch, d)`. Its keyword-only
+            arguments are the head's options, which are checked by their annotations.
+        summary: One line for the help.
+        spatial: Whether it looks at neighbouring positions, which needs the fusion "grid".
     """
 
     name: str

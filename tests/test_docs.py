@@ -247,7 +247,12 @@ def test_the_page_of_settings_holds_every_leaf():
     named = {row[0].removeprefix("| ").strip("`"): row for row in rows}
 
     assert {*leaf_paths(SearchExperiment), *leaf_paths(FaceSetConfig)} <= set(named)
-    assert named["training.learning_rate"][1:] == ["`0.001`", "Adam's step", "`--learning-rate` |"]
+    learning_rate = named["training.learning_rate"]
+    assert learning_rate[1:] == ["`0.001`", "learning rate of Adam", "`--learning-rate` |"]
+        "`0.001`",
+        "learning rate of Adam",
+        "`--learning-rate` |",
+    ]
     assert named["model.head"][1] == "`dense`"
     assert named["data.faces.align"][1:] == [
         "`false`",

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from branches.builder import thaw
+from branches.builder import unfreeze
 from configs.schema import ExperimentConfig
 from ensemble.data.batches import Examples
 from ensemble.data.loading import Split
@@ -71,7 +71,7 @@ def thaw_branches(ensemble: MultiBranchModel, config: ExperimentConfig) -> None:
             model.trainable = False
             continue
         fresh = config.model.weights_of(branch.label) == "random" and "all" in stages
-        thaw(model, stages, batch_norm=fresh or config.training.fine_tuning.batch_norm)
+        unfreeze(model, stages, batch_norm=fresh or config.training.fine_tuning.batch_norm)
 
 
 def named_input(ensemble: MultiBranchModel) -> keras.Model:

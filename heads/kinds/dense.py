@@ -22,10 +22,11 @@ def dense(
 ) -> "KerasTensor":
     """Flatten, Dense, BatchNorm, Dropout.
 
-    He et al., Delving Deep into Rectifiers, ICCV 2015, for the initializer. The
-    moving statistics follow with momentum 0.9, not Keras's 0.99, which on a few
-    hundred images lags behind the weights for twenty epochs and spoils the
-    validation that early stopping watches.
+    With Keras's momentum of 0.99, moving statistics of a few hundred images lag twenty epochs
+    behind the weights, which spoils the validation that early stopping watches.
+
+    References:
+        He et al., Delving Deep into Rectifiers, ICCV 2015, for the initializer.
     """
     from keras import layers
 

@@ -1,4 +1,4 @@
-"""The linear head: logistic regression on the features, the plainest probe of a branch."""
+"""The linear head: logistic regression on the features."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,7 @@ def linear(
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> "KerasTensor":
-    """Flatten and BatchNorm, which brings features of unlike scale to one."""
+    """Flatten and BatchNorm, which brings all features to one scale."""
     from keras import layers
 
     x = layers.Flatten()(features)

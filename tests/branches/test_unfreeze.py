@@ -1,4 +1,4 @@
-"""Laws of thawing: training moves what was named, and nothing else of the branch."""
+"""Laws of unfreezing: training moves what was named, and nothing else of the branch."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from branches.builder import backbone_of, build_branch, freeze, thaw
+from branches.builder import backbone_of, build_branch, freeze, unfreeze
 from branches.checks import check_branch
 from branches.registry import BRANCHES, BranchSpec, branch_names, check_stages, spec_of_model
 from configs.errors import ConfigError
@@ -68,16 +68,16 @@ def nested() -> Iterator[str]:
         (["last:1", "stem"], STEM | BODY),
     ],
 )
-def test_training_moves_the_thawed_weights_alone(tiny, stages, expected):
-    assert _moved(thaw(_build(tiny), stages)) == expected
+def test_training_moves_the_unfrozen_weights_alone(tiny, stages, expected):
+    assert _moved(unfreeze(_build(tiny), stages)) == expected
 
 
 @pytest.mark.parametrize(
     ("stages", "expected"),
     [(["stem"], STEM | NORM), (["body"], BODY), (["last:2"], NORM | BODY)],
 )
-def test_batch_norm_moves_where_asked_and_thawed(tiny, stages, expected):
-    assert _moved(thaw(_build(tiny), stages, batch_norm=True)) == expected
+def test_batch_norm_moves_where_asked_and_unfrozen(tiny, stages, expected):
+    assert _moved(unfreeze(_build(tiny), stages, batch_norm=True)) == expected
 
 
 def test_nested_batch_norm_stays_frozen(nested):
@@ -85,22 +85,22 @@ def test_nested_batch_norm_stays_frozen(nested):
         f"{block}/conv/{part}" for block in ("composite", "deep") for part in ("kernel", "bias")
     }
 
-    moved = _moved(thaw(_build(nested), ["all"]))
+    moved = _moved(unfreeze(_build(nested), ["all"]))
     assert moved == convolutions
 
-    moved = _moved(thaw(_build(nested), ["all"], batch_norm=True))
+    moved = _moved(unfreeze(_build(nested), ["all"], batch_norm=True))
     assert len(moved - convolutions) == 8
     assert {path.rpartition("/")[2] for path in moved} >= {"moving_mean", "moving_variance"}
 
 
-def test_thawing_takes_the_place_of_an_earlier_one(tiny):
-    branch = thaw(_build(tiny), ["all"], batch_norm=True)
+def test_unfreezing_takes_the_place_of_an_earlier_one(tiny):
+    branch = unfreeze(_build(tiny), ["all"], batch_norm=True)
 
-    assert _moved(thaw(branch, ["body"])) == BODY
+    assert _moved(unfreeze(branch, ["body"])) == BODY
     assert not freeze(branch).trainable_variables
 
 
-def test_a_branch_inside_a_frozen_extractor_is_thawed(tiny):
+def test_a_branch_inside_a_frozen_extractor_is_unfrozen(tiny):
     branches = [_build(tiny), _build(tiny, tag="b")]
     image = keras.Input((16, 16, 3))
     maps = keras.layers.Concatenate()([branch(image) for branch in branches])
@@ -108,7 +108,7 @@ def test_a_branch_inside_a_frozen_extractor_is_thawed(tiny):
 
     extractor.trainable = True
     freeze(branches[0])
-    thaw(branches[1], ["body"])
+    unfreeze(branches[1], ["body"])
     before = [_weights(branch) for branch in branches]
     _train(extractor)
 
@@ -117,13 +117,13 @@ def test_a_branch_inside_a_frozen_extractor_is_thawed(tiny):
     assert len(extractor.trainable_variables) == len(BODY)
 
 
-def test_a_saved_branch_is_thawed_alike(tiny, tmp_path):
+def test_a_saved_branch_is_unfrozen_alike(tiny, tmp_path):
     path = tmp_path / "branch.keras"
-    thaw(_build(tiny, tag="b"), ["body"]).save(path)
+    unfreeze(_build(tiny, tag="b"), ["body"]).save(path)
     loaded = keras.saving.load_model(path)
 
     assert {weight.path for weight in loaded.trainable_variables} == BODY
-    assert _moved(thaw(loaded, ["stem"])) == STEM
+    assert _moved(unfreeze(loaded, ["stem"])) == STEM
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_saved_branch_is_thawed_alike(tiny, tmp_path):
         (["last:"], "1 or more. Received: 'last:'."),
         (["body", "bodi", "last:x"], "Received: 'last:x'."),
         (["last:x", "bodi"], "Did you mean 'body'?"),
-        ("all", "Stages to thaw are a list. Received: 'all'. Use ['all']."),
+        ("all", "Stages to unfreeze are a list. Received: 'all'. Use ['all']."),
     ],
 )
 def test_a_mistaken_stage_is_told_before_a_network_is_built(tiny, stages, message):
@@ -174,41 +174,41 @@ def test_without_named_stages_the_end_and_all_are_left(nested):
     ],
 )
 def test_a_mistake_leaves_the_branch_as_it_was(tiny, stages, message):
-    branch = thaw(_build(tiny), ["stem"])
+    branch = unfreeze(_build(tiny), ["stem"])
 
     with pytest.raises(ConfigError, match=message):
-        thaw(branch, stages)
+        unfreeze(branch, stages)
 
     assert {weight.path for weight in branch.trainable_variables} == STEM
 
 
 @pytest.mark.parametrize("stages", [[], ["last:1"]])
-def test_thawing_nothing_that_learns_is_refused(nested, stages):
+def test_unfreezing_nothing_that_learns_is_refused(nested, stages):
     branch = _build(nested)
 
     with pytest.raises(ConfigError, match="hold no weights to train"):
-        thaw(branch, stages)
+        unfreeze(branch, stages)
 
     assert not branch.trainable_variables
 
 
-def test_thawing_batch_norm_alone_must_be_asked_for(tiny):
+def test_unfreezing_batch_norm_alone_must_be_asked_for(tiny):
     spec = replace(BRANCHES.get(tiny), name="split", stages={"a": "stem_conv", "b": "stem_bn"})
     with BRANCHES.temporary(spec):
         branch = _build("split")
 
         with pytest.raises(ConfigError, match=r"besides BatchNormalization\. Received: b\."):
-            thaw(branch, ["b"])
-        assert _moved(thaw(branch, ["b"], batch_norm=True)) == NORM
+            unfreeze(branch, ["b"])
+        assert _moved(unfreeze(branch, ["b"], batch_norm=True)) == NORM
 
 
 def test_a_stage_that_ends_at_no_layer_is_refused(tiny):
     with BRANCHES.temporary(replace(BRANCHES.get(tiny), name="lost", stages={"a": "absent"})):
         branch = _build("lost")
 
-        with pytest.raises(ConfigError, match="ends at layer 'absent', which its backbone has not"):
-            thaw(branch, ["a"])
-        assert _moved(thaw(branch, ["all"])) == STEM | BODY
+        with pytest.raises(ConfigError, match="ends at layer 'absent', which its backbone lacks"):
+            unfreeze(branch, ["a"])
+        assert _moved(unfreeze(branch, ["all"])) == STEM | BODY
 
 
 def test_the_spec_is_found_by_the_name_of_the_model(tiny):
@@ -226,12 +226,12 @@ def test_the_spec_is_found_by_the_name_of_the_model(tiny):
 @pytest.mark.parametrize(
     ("stages", "broken"),
     [
-        ({"stem": "stem_bn", "body": "absent"}, "end at layers that the backbone has not"),
+        ({"stem": "stem_bn", "body": "absent"}, "end at layers that the backbone lacks"),
         ({"body": "body_conv", "stem": "stem_bn"}, "not in the order of layers"),
         ({"stem": "body_conv", "body": "body_conv"}, "not in the order of layers"),
         ({"stem": "stem_bn"}, "the last stage ends before the backbone"),
-        ({"all": "body_conv"}, "names that thawing keeps for itself"),
-        ({"stem": "stem_bn", "last:1": "body_conv"}, "names that thawing keeps for itself"),
+        ({"all": "body_conv"}, "names reserved for unfreezing"),
+        ({"stem": "stem_bn", "last:1": "body_conv"}, "names reserved for unfreezing"),
         ({"a": "stem_conv", "b": "stem_bn", "c": "body_conv"}, "no weights to train besides"),
     ],
 )
@@ -256,7 +256,7 @@ def test_a_stage_of_a_published_network_trains_alone(name):
     for stage, batch_norm in ((stages[-2], False), (stages[-1], True)):
         norms, others = _weights_of_stage(branch, stage)
 
-        moved = _moved(thaw(branch, [stage], batch_norm=batch_norm), eagerly=True)
+        moved = _moved(unfreeze(branch, [stage], batch_norm=batch_norm), eagerly=True)
 
         assert moved <= (norms | others if batch_norm else others)
         # Under BatchNorm in training a bias has no gradient, so it need not move.
