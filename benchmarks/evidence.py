@@ -27,21 +27,20 @@ from ensemble.cli.command_line import load_backend
 
 load_backend()  # quietly, before anything imports Keras
 
+
 from ensemble.commands.compare.candidates import read_candidates  # noqa: E402
-from ensemble.commands.compare.recorded_answers import read_answers  # noqa: E402
 from ensemble.commands.report.page import write_page  # noqa: E402
-from ensemble.commands.report.reading import read_record  # noqa: E402
 from ensemble.data.loading import Split, load_labelled  # noqa: E402
 from ensemble.data.registry import Location  # noqa: E402
 from ensemble.metrics.card import write_card  # noqa: E402
-from ensemble.metrics.evaluating import judge, write_report  # noqa: E402
+from ensemble.metrics.evaluating import write_report, write_results  # noqa: E402
+from ensemble.metrics.predictions import Predictions, read_predictions  # noqa: E402
 from ensemble.metrics.report import Report, TrainingSummary  # noqa: E402
-from ensemble.plots.curves import plot_curves  # noqa: E402
-from ensemble.plots.figures import png  # noqa: E402
 from ensemble.runs.run import Run  # noqa: E402
 
 _SIZE = 48  # pixels
 _EPOCHS = 30
+_TRAINING = TrainingSummary(_EPOCHS, _EPOCHS, "val_accuracy")
 
 
 def main() -> None:
@@ -65,7 +64,7 @@ def main() -> None:
 
 
 def draw_run(folder: Path, images: int, num_classes: int) -> tuple[Run, Split]:
-    """Writes what a training leaves before it is judged: images, settings, epochs, predictions."""
+    """Writes images, and the settings, epochs and predictions of a training on them."""
     generator = np.random.default_rng(0)
     classes = [f"class {label}" for label in range(num_classes)]
     for number in range(images):
@@ -86,8 +85,9 @@ def draw_run(folder: Path, images: int, num_classes: int) -> tuple[Run, Split]:
     shares = np.linspace(0.3, 0.7, _EPOCHS)
     rows = [(e, "head", s, s, 2 - s, 2 - s) for e, s in enumerate(shares, 1)]
     run.write_table("history.csv", header, rows)
-    report = judge("drawn", classes, split, probabilities, training_counts=[1] * num_classes)
-    run.write("predictions.csv", report.predictions_csv())
+    predictions = Predictions(classes, split.names, split.labels, probabilities)
+    report = Report("synthetic", predictions, classes[0], training=_TRAINING)
+    write_results(run, report)
     run.write("card.md", write_card(config, report))
     return run, split
 
@@ -102,28 +102,15 @@ def time_evidence(run: Run, split: Split) -> dict[str, float]:
         seconds[name] = time.perf_counter() - started
         return result
 
-    answers = read_answers(run.folder)
-    timed("reading predictions", lambda: read_answers(run.folder))
-    report = timed(
-        "metrics",
-        lambda: judge(
-            "drawn",
-            answers.classes,
-            split,
-            answers.probabilities,
-            training_counts=np.bincount(answers.labels).tolist(),
-            training=TrainingSummary(_EPOCHS, _EPOCHS, "val_accuracy"),
-        ),
-    )
-    assert isinstance(report, Report)
-    timed("intervals and warnings", lambda: (report.intervals, report.warnings))
-    timed("tables and pictures", lambda: write_report(run, report, split, _SIZE))
-    history = read_candidates([run.folder])[0].history
-    timed("learning curves", lambda: run.write("curves.png", png(plot_curves(history, _EPOCHS))))
+    found = read_predictions(run.folder)
+    timed("reading predictions", lambda: read_predictions(run.folder))
+    report = Report("synthetic", found, found.classes[0], training=_TRAINING)
+    timed("metrics and intervals", lambda: report.metrics)
+    timed("warnings", lambda: report.warnings)
+    timed("tables and figures", lambda: write_report(run, report, split, _SIZE))
 
     def report_page() -> None:
-        [candidate] = read_candidates([run.folder])
-        run.write("report.html", write_page([read_record(candidate)]))
+        run.write("report.html", write_page(read_candidates([run.folder])))
 
     timed("page", report_page)
     return seconds

@@ -126,12 +126,11 @@ class SearchConfig(Settings):
     tuner: Literal["bayesian", "grid", "hyperband", "random"] = setting(
         "bayesian", "what proposes the next trial", "tuner"
     )
-    objective: Literal["val_macro_f1", "val_accuracy", "val_balanced_accuracy", "val_loss"] = (
-        setting(
-            "val_macro_f1",
-            "metric of the validation images at the best epoch that is optimized",
-            "objective",
-        )
+    objective: str = setting(
+        "val_macro_f1",
+        "metric of the validation images at the best epoch that is optimized: val_accuracy, "
+        "val_macro_f1, val_log_loss, val_ with another metric of report.json, or val_loss",
+        "objective",
     )
     trials: int | None = setting(
         None, "upper limit; none: all of grid and hyperband, else 30", "trials", ge=1

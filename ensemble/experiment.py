@@ -29,12 +29,14 @@ from ensemble.faces.store import read_dataset
 from ensemble.features.extraction import build_frozen, log_start
 from ensemble.metrics.calibration import calibrate
 from ensemble.metrics.card import write_card
-from ensemble.metrics.evaluating import judge, write_report
+from ensemble.metrics.evaluating import write_report
+from ensemble.metrics.metrics import majority_class
+from ensemble.metrics.predictions import Predictions
 from ensemble.metrics.report import Report
+from ensemble.metrics.report_sections import summarize
 from ensemble.model.composition import MultiBranchModel, compose, feature_shapes
-from ensemble.plots.curves import plot_curves
 from ensemble.plots.figures import png
-from ensemble.plots.pictures import MOST_IMAGES, plot_contact_sheet
+from ensemble.plots.pictures import MAX_IMAGES, plot_contact_sheet
 from ensemble.runs.environment import describe_environment
 from ensemble.runs.recorded_split import read_recorded_images
 from ensemble.runs.records import (
@@ -78,7 +80,7 @@ class FitResult:
         """Returns the last screen: what came out and where it lies."""
         history = self.history
         lines = [
-            self.report.summary(),
+            summarize(self.report),
             f"best epoch {history.best_epoch} of {len(history)}, by {history.monitor}",
             f"{self.run.folder}/ holds model.keras, report.md, curves.png, confusion.png and more",
         ]
@@ -222,22 +224,13 @@ def _fit(
     ensemble = ensemble.with_temperature(temperature)
     save_model(run, ensemble, record, data=dataset.name)
     run.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
-    curves = plot_curves(
-        history.epochs,
-        history.best_epoch,
-        f"Training of {run.name}",
-        fine_tuned_from=history.second_phase,
-    )
-    run.write("curves.png", png(curves))
-
-    report = judge(
+    counts = count_classes(images.train.readable, dataset.classes)
+    report = Report(
         f"{run.name} on {dataset.name}, validation",
-        dataset.classes,
-        validation,
-        probabilities,
+        Predictions(dataset.classes, validation.names, validation.labels, probabilities),
+        majority=majority_class(dataset.classes, counts),
         temperature=temperature,
         same_images=True,
-        training_counts=count_classes(images.train.readable, dataset.classes),
         training=history.summary(),
         facts=describe_experiment(config, dataset, images, ensemble),
         problems=images.problems,
@@ -285,6 +278,6 @@ def _plot_samples(dataset: Dataset, split: Split, image_size: int) -> Figure:
     images = {}
     for label, name in enumerate(dataset.classes):
         members = np.flatnonzero(split.labels == label)
-        spread = members[np.linspace(0, len(members) - 1, MOST_IMAGES).astype(int)]
+        spread = members[np.linspace(0, len(members) - 1, MAX_IMAGES).astype(int)]
         images[name] = [read_image(split, index, image_size) for index in np.unique(spread)]
     return plot_contact_sheet(images, f"Training images of {dataset.name}")

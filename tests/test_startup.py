@@ -392,7 +392,7 @@ def test_a_plugin_may_be_a_module_in_the_working_folder(tmp_path, on_path):
     outcome = run("ensemble.train", "--plugins", "my_parts", "--print-config", folder=tmp_path)
 
     assert outcome.output.startswith("imported my_parts")
-    assert "plugin 'my_parts' registers no branch, head, source or face detector" in outcome.errors
+    assert "'my_parts' registers no branch, head, source, face detector or metric" in outcome.errors
 
 
 def command(words: str, **more) -> subprocess.CompletedProcess:

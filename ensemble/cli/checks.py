@@ -19,10 +19,12 @@ from configs.fields import describe_errors, options_model, read_options
 from configs.files import expand_home
 from configs.registry import unknown
 from configs.schema import ExperimentConfig, FaceConfig, ModelConfig
+from configs.search import SearchExperiment
 from ensemble.cli.effects import find_settings_without_effect
 from ensemble.data.registry import SOURCES
 from ensemble.faces.crops import AUTO
 from ensemble.faces.registry import DETECTORS
+from ensemble.metrics.metrics import METRICS, objectives
 from heads.registry import HEADS
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,8 @@ def find_errors(config: ExperimentConfig) -> list[str]:
     if config.data.source != "auto" and config.data.source not in SOURCES:
         errors.append(unknown("source", config.data.source, ["auto", *SOURCES.names()]))
     errors += find_face_errors(config.data.faces)
+    if isinstance(config, SearchExperiment) and config.search.objective not in objectives():
+        errors.append(unknown("objective", config.search.objective, objectives()))
     return list(dict.fromkeys(errors))  # a backbone used twice causes its errors twice
 
 
@@ -146,14 +150,15 @@ def load_plugins(plugins: list[str]) -> None:
             ) from error
         if len(sys.modules) > modules and _count_parts() == parts:
             log.warning(
-                "the plugin %r registers no branch, head, source or face detector, "
+                "the plugin %r registers no branch, head, source, face detector or metric, "
                 "so it has no effect",
                 plugin,
             )
 
 
 def _count_parts() -> int:
-    return sum(len(registry.names()) for registry in (BRANCHES, HEADS, SOURCES, DETECTORS))
+    parts = sum(len(registry.names()) for registry in (BRANCHES, HEADS, SOURCES, DETECTORS))
+    return parts + len(METRICS)
 
 
 def _import_file(path: Path) -> None:

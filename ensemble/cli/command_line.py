@@ -265,17 +265,6 @@ def load_backend(*, devices: bool = True, joining: bool = False) -> None:
         ) from error
 
 
-def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yields the lines of a table for the screen, with numbers aligned right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.rjust(width) if cell[:1].isdigit() else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        )
-        yield "  ".join(cells).rstrip()
-
-
 def _put_all(values: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Sets all values at their dotted paths and returns the nested settings."""
     for path in sorted(settings, key=lambda path: path.count(".")):  # a part before its options

@@ -1,14 +1,14 @@
-"""How far a model's probabilities can be taken at their word, and one number that mends them.
+"""Calibration: how well probabilities agree with accuracies, and temperature scaling.
 
-A calibrated model is right about 80 % of the images to which it gives a confidence
-of 80 %, a confidence being the probability of the most probable class. Dividing all
-logits by one temperature moves confidences and no answer (Guo et al., On calibration
-of modern neural networks, ICML 2017).
+A calibrated model is correct on about 80 % of the images to which it gives a confidence of 80 %,
+where the confidence is the probability of the most probable class. Dividing all logits by one
+temperature changes confidences but no predicted class (Guo et al., On calibration of modern
+neural networks, ICML 2017).
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -16,13 +16,14 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from ensemble.metrics.metrics import log_loss
+
 BINS = 15
 LOWEST, HIGHEST = 0.05, 20.0  # temperatures
 FITTED_ON = "validation"
 
-_FEWEST_MISTAKES = 10  # that tell anything of a temperature
-_SMALLEST = float(np.finfo("float32").tiny)
-_LEAST_LIKELY = float(np.finfo("float64").eps)  # as in scikit-learn's log_loss
+_MIN_MISTAKES = 10  # to fit a temperature
+_MIN_PROBABILITY = float(np.finfo("float32").tiny)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,11 @@ class Bin:
     """The images whose confidence is above `lower` and at most `upper`.
 
     Args:
-        lower: In 0..1, as `upper`.
-        upper: Of the last bin 1.
-        images: Their number.
-        confidence: Their mean confidence; None where there are none.
-        accuracy: Share of them that is answered correctly; None where there are none.
+        lower: Lower edge, in 0..1.
+        upper: Upper edge, in 0..1.
+        images: Number of images.
+        confidence: Their mean confidence; None without images.
+        accuracy: Proportion that is predicted correctly; None without images.
     """
 
     lower: float
@@ -46,16 +47,15 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationScores:
-    """How good probabilities are; less is better.
+    """Scores of probabilities; less is better.
 
     Args:
-        ece: Expected calibration error in 0..1: the mean distance of accuracy and
-            confidence over the bins, each weighted by its images.
-        nll: Mean negative natural logarithm of the probability given to the true class,
-            in nats; a probability below 2.2e-16 counts as that.
-        brier: Mean over the images of the squared differences between probabilities and
-            the truth, summed over all classes: 0..2, the form of Brier (Verification of
-            forecasts expressed in terms of probability, Monthly Weather Review 78, 1950).
+        ece: Expected calibration error in 0..1: mean distance of accuracy and confidence over the
+            bins, weighted by their images.
+        nll: Log loss in nats; see `ensemble.metrics.metrics.log_loss`.
+        brier: Mean squared distance of probabilities and truth, summed over classes, in 0..2
+            (Brier, Verification of forecasts expressed in terms of probability, Monthly Weather
+            Review 78, 1950).
     """
 
     ece: float
@@ -65,16 +65,16 @@ class CalibrationScores:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Probabilities judged without a temperature and with it.
+    """Probabilities evaluated without and with a temperature.
 
     Args:
-        temperature: What the logits were divided by; 1: nothing was fitted.
-        same_images: Whether it was fitted on the very images that are judged, which flatters it.
-        before: Of the probabilities without it.
-        after: Of those with it.
-        bins_before: Of equal width, in order; those without images are among them.
-        bins: The same with the temperature.
-        risks: See `risk_coverage`; with the temperature.
+        temperature: Divisor of the logits; 1: none was fitted.
+        same_images: Whether it was fitted on the evaluated images, which makes scores optimistic.
+        before: Scores without the temperature.
+        after: Scores with it.
+        bins_before: Bins of equal width, in order, without the temperature.
+        bins: The same with it.
+        risks: `risk_coverage` with the temperature.
     """
 
     temperature: float
@@ -87,23 +87,27 @@ class Calibration:
 
     @property
     def fitted(self) -> bool:
-        """Whether there is a temperature at all."""
+        """Whether a temperature was fitted."""
         return self.temperature != 1
 
     @property
     def aurc(self) -> float:
-        """The area under the risk-coverage curve, in 0..1: the mean risk over all coverages."""
+        """Area under the risk-coverage curve, in 0..1: the mean risk over all coverages."""
         return float(self.risks.mean())
 
     def panels(self) -> dict[str, np.ndarray]:
-        """Returns heading to bins as `plot_reliability` draws them."""
-        if not self.fitted:
-            return {"Model": _as_array(self.bins)}
-        after = f"After, temperature {self.temperature:.2f}"
-        return {"Before": _as_array(self.bins_before), after: _as_array(self.bins)}
+        """Returns heading to images, confidence and accuracy of each bin, as plots take them."""
+        panels = {"Model": self.bins}
+        if self.fitted:
+            after = f"After, temperature {self.temperature:.2f}"
+            panels = {"Before": self.bins_before, after: self.bins}
+        return {
+            heading: np.array([(b.images, b.confidence, b.accuracy) for b in bins], dtype=float)
+            for heading, bins in panels.items()
+        }
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns dictionaries, lists and plain numbers, ready for JSON; no number is NaN."""
+        """Returns plain values, ready for JSON; no number is NaN."""
         return {
             "temperature": self.temperature,
             "fitted_on": FITTED_ON if self.fitted else None,
@@ -123,12 +127,12 @@ def measure_calibration(
     *,
     same_images: bool = False,
 ) -> Calibration:
-    """Judges the probabilities of a model that has a temperature, and what they were without it.
+    """Evaluates the probabilities of a model with its temperature and without it.
 
     Args:
         labels: True classes, shape `(n,)`, integer.
-        probabilities: Shape `(n, c)`, as the model gives them.
-        temperature: What is inside them already.
+        probabilities: Shape `(n, c)`, with the temperature.
+        temperature: Divisor of the model's logits.
         same_images: Whether the temperature was fitted on these images.
     """
     after = np.asarray(probabilities, dtype=np.float64)
@@ -148,13 +152,7 @@ def measure_calibration(
 def calibrate(
     labels: np.ndarray, probabilities: np.ndarray, *, fit: bool = True
 ) -> tuple[float, np.ndarray]:
-    """Returns the temperature that suits a model, and its answers with that temperature.
-
-    Args:
-        labels: As in `fit_temperature`.
-        probabilities: As there.
-        fit: Whether to fit one at all; if not, it is 1.
-    """
+    """Returns the temperature that suits a model (1 unless `fit`), and its new probabilities."""
     temperature = fit_temperature(labels, probabilities) if fit else 1.0
     return temperature, apply_temperature(probabilities, temperature)
 
@@ -163,24 +161,23 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Returns the temperature under which the labels are most probable.
 
     Args:
-        labels: True classes of images that the model did not learn from, shape `(n,)`.
-        probabilities: Shape `(n, c)`; one below 1.2e-38 counts as that.
+        labels: True classes of images that the model was not trained on, shape `(n,)`.
+        probabilities: Shape `(n, c)`; clipped to 1.2e-38.
 
     Returns:
-        0.05 to 20, above 1 for a model that is too sure of itself. 1 where fewer than 10
-        images are answered wrongly, as without mistakes the likelihood grows without end
-        the lower the temperature, and where an answer is not a number.
+        0.05 to 20, above 1 for an overconfident model. 1 where a probability is not a number, and
+        for fewer than 10 mistakes, without which the best temperature is 0.
     """
     logits = _logarithms(probabilities)
     mistakes = int((logits.argmax(axis=1) != labels).sum())
-    if not np.isfinite(logits).all() or mistakes < _FEWEST_MISTAKES:
+    if not np.isfinite(logits).all() or mistakes < _MIN_MISTAKES:
         return 1.0
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
         return -float(log_softmax(logits / math.exp(log_temperature), axis=1)[rows, labels].mean())
 
-    # The loss is convex in 1 / T, so that it has one valley in log T as well.
+    # The loss is convex in 1 / T, so that it has one minimum in log T as well.
     found = minimize_scalar(
         loss,
         bounds=(math.log(LOWEST), math.log(HIGHEST)),
@@ -194,7 +191,7 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
     """Returns the probabilities of a model whose logits are divided by a temperature.
 
     Args:
-        probabilities: Shape `(n, c)`, of the model without it; one below 1.2e-38 counts as that.
+        probabilities: Shape `(n, c)`, without the temperature; clipped to 1.2e-38.
         temperature: Above 0; its inverse undoes it.
 
     Returns:
@@ -205,12 +202,11 @@ def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarr
 
 
 def score_probabilities(labels: np.ndarray, probabilities: np.ndarray) -> CalibrationScores:
-    """Returns calibration error, likelihood and Brier score of probabilities of shape `(n, c)`."""
-    likelihoods = probabilities[np.arange(len(labels)), labels]
+    """Returns calibration error, log loss and Brier score of probabilities of shape `(n, c)`."""
     truth = np.eye(probabilities.shape[1])[labels]
     return CalibrationScores(
         ece=calibration_error(reliability_bins(labels, probabilities)),
-        nll=float(-np.log(np.maximum(likelihoods, _LEAST_LIKELY)).mean()),
+        nll=log_loss(labels, probabilities),
         brier=float(((probabilities - truth) ** 2).sum(axis=1).mean()),
     )
 
@@ -225,15 +221,9 @@ def reliability_bins(labels: np.ndarray, probabilities: np.ndarray) -> tuple[Bin
     for place, (lower, upper) in enumerate(pairwise(edges.tolist())):
         inside = places == place
         count = int(inside.sum())
-        bins.append(
-            Bin(
-                lower,
-                upper,
-                count,
-                float(confidences[inside].mean()) if count else None,
-                float(hits[inside].mean()) if count else None,
-            )
-        )
+        confidence = float(confidences[inside].mean()) if count else None
+        accuracy = float(hits[inside].mean()) if count else None
+        bins.append(Bin(lower, upper, count, confidence, accuracy))
     return tuple(bins)
 
 
@@ -248,9 +238,9 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 
 def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Returns the share of mistakes among the most confident images, for every number of them.
+    """Returns the proportion of mistakes among the most confident images, for every number of them.
 
-    It tells what is gained by leaving doubtful images to a person (Geifman and El-Yaniv,
+    It shows what is gained by leaving doubtful images to a person (Geifman and El-Yaniv,
     Selective classification for deep neural networks, NIPS 2017).
 
     Args:
@@ -270,8 +260,4 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 
 def _logarithms(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _SMALLEST))
-
-
-def _as_array(bins: Sequence[Bin]) -> np.ndarray:
-    return np.array([astuple(found) for found in bins], dtype=float)
+    return np.log(np.maximum(np.asarray(probabilities, dtype=np.float64), _MIN_PROBABILITY))

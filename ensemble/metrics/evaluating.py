@@ -1,4 +1,4 @@
-"""A model's answers on labelled images, judged and written down."""
+"""Evaluation of a run's model on labelled images, and the files of its report."""
 
 import hashlib
 import json
@@ -19,16 +19,18 @@ from ensemble.data.registry import Problem
 from ensemble.data.sources.manifest import read_column
 from ensemble.faces.store import face_images
 from ensemble.metrics.groups import GroupReport, measure_groups
-from ensemble.metrics.metrics import measure
-from ensemble.metrics.report import Report, TrainingSummary
-from ensemble.metrics.report_markdown import as_markdown
+from ensemble.metrics.metrics import majority_class
+from ensemble.metrics.predictions import Predictions
+from ensemble.metrics.rendering import as_markdown, escape
+from ensemble.metrics.report import Report
+from ensemble.metrics.report_sections import learning_curves, report_sections, worst_mistakes
+from ensemble.metrics.sections import find_figures
 from ensemble.metrics.shared_classes import describe_restriction, restrict
 from ensemble.metrics.trained_on import find_trained_on, recorded_trained_on
 from ensemble.model.composition import MultiBranchModel
-from ensemble.plots.calibration import plot_reliability, plot_risk_coverage
-from ensemble.plots.confusion import plot_confusion
 from ensemble.plots.figures import png
-from ensemble.plots.pictures import MOST_ERRORS, plot_errors
+from ensemble.plots.pictures import MAX_ERRORS
+from ensemble.runs.epochs import read_epochs
 from ensemble.runs.recorded_split import recorded_split
 from ensemble.runs.run import Run
 from ensemble.system.progress import progress_bar
@@ -36,48 +38,6 @@ from ensemble.system.progress import progress_bar
 log = logging.getLogger(__name__)
 
 _BATCH = 64  # images at a time
-
-
-def judge(
-    subject: str,
-    classes: Sequence[str],
-    split: Split,
-    probabilities: np.ndarray,
-    *,
-    training_counts: Sequence[int],
-    temperature: float = 1.0,
-    same_images: bool = False,
-    training: TrainingSummary | None = None,
-    facts: Mapping[str, str] | None = None,
-    problems: Sequence[Problem] = (),
-) -> Report:
-    """Returns the report on a model's answers; every image of the split counts.
-
-    Args:
-        subject: What was judged on what.
-        classes: Class names.
-        split: The images.
-        probabilities: Shape `(images, num_classes)`.
-        training_counts: Training images of each class, for the majority baseline.
-        temperature: Of the model; the probabilities are those with it.
-        same_images: Whether it was fitted on these images.
-        training: How the model was trained.
-        facts: Lines about data and model.
-        problems: Images that were left out, and why.
-    """
-    return Report(
-        subject=subject,
-        metrics=measure(split.labels, probabilities, classes, training_counts),
-        classes=classes,
-        names=split.names,
-        labels=split.labels,
-        probabilities=probabilities,
-        temperature=temperature,
-        same_images=same_images,
-        training=training,
-        facts=facts or {},
-        problems=problems,
-    )
 
 
 def evaluate_run(
@@ -89,25 +49,25 @@ def evaluate_run(
     shared: Mapping[str, Sequence[str]] | None = None,
     group: str | None = None,
 ) -> tuple[Report, str]:
-    """Judges a run's model on labelled images and writes the report into the run.
+    """Evaluates a run's model on labelled images and writes the report into the run.
 
     Args:
         run: A finished run.
-        data: Where the images are and which classes are joined; None for the
+        data: Where the images are and which classes are merged; None for the
             images that the run was made with.
         part: "train", "validation", "test" or "all". None: for the run's own data the validation
             images; for other data the test images, else the validation images,
             else all.
-        flip: Whether answers are means over an image and its mirror image.
+        flip: Whether probabilities are means over an image and its mirror image.
         shared: Class of the model to the labels of other data that mean it; classes that
             the data lacks are then left out. None: it must have all of them.
-        group: Column of the data's table by which figures are told too; None: none.
+        group: Column of the data's table by which metrics are grouped too; None: none.
 
     Returns:
         The report, and the name of its folder in the run.
 
     Raises:
-        DataError: If the images cannot be had or lack the model's classes, or no table
+        DataError: If the images are not available or lack the model's classes, or no table
             with such a column names them.
         RunError: If the run is damaged.
     """
@@ -133,29 +93,25 @@ def evaluate_run(
     probabilities = predict_split(ensemble, readable, flip=flip)
     facts = dict(images.facts)
     if flip:
-        facts["Answers"] = "mean over each image and its mirror image"
+        facts["Predictions"] = "mean over each image and its mirror image"
     if shared is not None:
         facts["Shared classes"] = describe_restriction(
             probabilities, readable.labels, ensemble.classes, images.classes
         )
         probabilities = restrict(probabilities, ensemble.classes, images.classes)
-    report = judge(
+    predictions = Predictions(images.classes, readable.names, readable.labels, probabilities)
+    report = Report(
         f"{run.name} on {images.name}, {images.part}" + (", with mirror images" if flip else ""),
-        images.classes,
-        readable,
-        probabilities,
-        training_counts=training_counts(run, images.classes),
+        predictions,
+        majority=majority_class(images.classes, training_counts(run, images.classes)),
         temperature=ensemble.temperature,
         same_images=data is None and images.part == "validation",
         facts=facts,
         problems=[*images.problems, *inspection.problems],
-    )
-    report = replace(
-        report,
+        groups=_group(predictions, group, cells, images.current) if group else None,
         trained_on=recorded_trained_on(run, images.part, readable.names)
         if data is None
         else find_trained_on(run, inspection, ensemble.image_size, ensemble.classes),
-        groups=_group(report, group, cells, images.current) if group else None,
     )
     options = (data is None, images.part, flip, shared, group)
     source = source.model_copy(update={"faces": run.config.data.faces})
@@ -259,12 +215,12 @@ def _digest_inputs(
 
 
 def _group(
-    report: Report, column: str, cells: Mapping[str, str], current: Mapping[str, str]
+    found: Predictions, column: str, cells: Mapping[str, str], current: Mapping[str, str]
 ) -> GroupReport:
-    members = [cells.get(current.get(name, name), "") for name in report.names]
+    members = [cells.get(current.get(name, name), "") for name in found.names]
     if not any(members):
-        raise DataError(f"The column {column!r} is empty for all images that are judged.")
-    return measure_groups(column, members, report.labels, report.predicted, len(report.classes))
+        raise DataError(f"The column {column!r} is empty for all evaluated images.")
+    return measure_groups(column, members, found.labels, found.predicted, len(found.classes))
 
 
 def predict_split(ensemble: MultiBranchModel, split: Split, *, flip: bool = False) -> np.ndarray:
@@ -292,42 +248,34 @@ def predict_split(ensemble: MultiBranchModel, split: Split, *, flip: bool = Fals
 def write_report(
     run: Run, report: Report, split: Split, image_size: int, folder: str = "."
 ) -> None:
-    """Writes a report into a run: JSON, Markdown, CSV and pictures.
+    """Writes a report into a run: JSON, Markdown, CSV and figures.
 
     Args:
         run: The run.
-        report: What to write.
-        split: The images that were judged, for pictures of the worst mistakes.
+        report: The report.
+        split: The evaluated images, for pictures of the worst mistakes.
         image_size: Height and width of those pictures, in pixels.
         folder: Relative to the run's folder.
     """
-    worst = report.worst(MOST_ERRORS)
-    pictures = {
-        "confusion.png": plot_confusion(
-            report.metrics.confusion, report.classes, f"Confusion: {report.subject}"
-        ),
-        "errors.png": plot_errors(
-            [read_image(split, index, image_size) for index in worst],
-            [report.classes[report.labels[index]] for index in worst],
-            [report.classes[report.predicted[index]] for index in worst],
-            [float(report.confidences[index]) for index in worst],
-            f"Most confident mistakes: {report.subject}",
-        ),
-    }
-    calibration = report.calibration
-    pictures |= {
-        "reliability.png": plot_reliability(calibration.panels(), f"Reliability: {report.subject}"),
-        "risk_coverage.png": plot_risk_coverage(
-            calibration.risks, f"Risk and coverage: {report.subject}"
-        ),
-    }
-    for name, figure in pictures.items():
-        run.write(f"{folder}/{name}", png(figure))
-    shown = [*(["curves.png"] if report.training else []), *pictures]
-    run.write(f"{folder}/confusion.csv", report.confusion_csv())
-    run.write(f"{folder}/predictions.csv", report.predictions_csv())
+    worst = report.predictions.worst(MAX_ERRORS)
+    pictures = worst_mistakes(report, [read_image(split, index, image_size) for index in worst])
+    sections = report_sections(report, pictures, learning_curves(report, read_epochs(run)))
+    for figure in find_figures(sections):
+        drawing = figure.plot(**figure.data, title=f"{figure.title}: {report.subject}")
+        run.write(f"{folder}/{figure.name}.png", png(drawing))
+    rows = zip(report.classes, report.metrics.confusion, strict=True)
+    run.write_table(
+        f"{folder}/confusion.csv", ["true", *report.classes], ([name, *row] for name, row in rows)
+    )
+    write_results(run, report, folder)
+    run.write(f"{folder}/report.md", f"# {escape(report.subject)}\n\n{as_markdown(sections)}\n")
+
+
+def write_results(run: Run, report: Report, folder: str = ".") -> None:
+    """Writes what `Report.read` reads: `report.json` and `predictions.csv`."""
+    found = report.predictions
+    run.write_table(f"{folder}/predictions.csv", found.header(), found.rows())
     run.write(f"{folder}/report.json", report.as_json())
-    run.write(f"{folder}/report.md", as_markdown(report, shown))
 
 
 def training_counts(run: Run, classes: Sequence[str]) -> list[int]:

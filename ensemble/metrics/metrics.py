@@ -1,23 +1,240 @@
-"""Numbers that judge a classifier on labelled images.
+"""Metrics of a classifier on labelled images.
 
-All of them are exact counts and ratios over every image given. A ratio with
-nothing below the line is 0: a class that is never answered has precision 0, a
-class without images has recall 0 and F1 0.
+All metrics are listed in `METRICS`. One that is registered there appears in every report, in the
+columns of `compare` and among the objectives of `search`. A ratio with a denominator of 0 is 0: a
+class that is never predicted has precision 0, a class without images has recall 0 and F1 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
-from sklearn import metrics as sklearn
 
-from configs.errors import UserError
+from configs.errors import ConfigError, UserError
+from ensemble.metrics.intervals import (
+    LEVEL,
+    METHOD,
+    Interval,
+    bootstrap_interval,
+    f1_intervals,
+    mean_interval,
+    recall_intervals,
+    wilson_interval,
+)
+
+_MIN_PROBABILITY = float(np.finfo("float64").eps)  # as in scikit-learn's log_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Value of a metric.
+
+    Args:
+        value: The metric.
+        interval: Its 95 % interval; None where it has none.
+        baseline: Value of the majority-class baseline; None where it is not defined.
+    """
+
+    value: float
+    interval: Interval | None = None
+    baseline: float | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Declaration of a metric.
+
+    Args:
+        name: Key in `report.json`, column of `comparison.csv`, and objective "val_NAME".
+        title: Heading in reports.
+        function: Takes labels `(n,)` and probabilities `(n, c)`; None where it is not defined.
+        interval: Takes the arguments of the function; None: the metric has no interval.
+        direction: Whether a larger or a smaller value is better.
+        format: Format of a value.
+        headline: Whether the console and printed comparisons show it too.
+    """
+
+    name: str
+    title: str
+    function: Callable[..., Any]
+    interval: Callable[..., Interval] | None = None
+    direction: Literal["max", "min"] = "max"
+    format: str = ".3f"
+    headline: bool = False
+
+    @property
+    def interval_format(self) -> str:
+        """Format of the interval."""
+        return ".1%" if self.format.endswith("%") else self.format
+
+    def show(self, score: Score) -> list[str]:
+        """Returns value, interval and baseline as texts, "" for what there is not."""
+        return [
+            f"{score.value:{self.format}}",
+            f"{score.interval:{self.interval_format}}" if score.interval else "",
+            "" if score.baseline is None else f"{score.baseline:{self.format}}",
+        ]
+
+    def measure(
+        self, labels: np.ndarray, probabilities: np.ndarray, majority: int | None
+    ) -> Score | None:
+        """Measures probabilities; None where the metric is not defined.
+
+        Args:
+            labels: True classes as indices, shape `(n,)`.
+            probabilities: Shape `(n, c)`.
+            majority: Index of the majority class of the training images, if it is known.
+        """
+        value = self.function(labels, probabilities)
+        interval = self.interval(labels, probabilities) if self.interval else None
+        return None if value is None else Score(float(value), interval)
+
+
+@dataclass(frozen=True)
+class ConfusionMetric(Metric):
+    """A metric of the predicted classes.
+
+    It has a majority-class baseline, and without an `interval` that of the bootstrap.
+
+    Args:
+        function: Takes confusion matrices `(..., c, c)` of true (rows) and predicted classes, and
+            returns values of shape `(...)`.
+        interval: Takes one confusion matrix.
+    """
+
+    def measure(
+        self, labels: np.ndarray, probabilities: np.ndarray, majority: int | None
+    ) -> Score | None:
+        confusion = confusion_matrix(labels, probabilities)
+        interval = self.interval or partial(bootstrap_interval, self.function)
+        baseline = None
+        if majority is not None:
+            constant = np.zeros_like(confusion)
+            constant[:, majority] = confusion.sum(axis=1)
+            baseline = float(self.function(constant))
+        return Score(float(self.function(confusion)), interval(confusion), baseline)
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def register_metric(metric: Metric) -> Metric:
+    """Adds a metric to all reports and comparisons, and returns it.
+
+    Raises:
+        ConfigError: If another metric has its name.
+    """
+    if metric.name in METRICS:
+        raise ConfigError(f"The metric {metric.name!r} is registered already.")
+    METRICS[metric.name] = metric
+    return metric
+
+
+def headline_metrics() -> list[Metric]:
+    """Returns the metrics that the console shows."""
+    return [metric for metric in METRICS.values() if metric.headline]
+
+
+def objectives() -> dict[str, Literal["max", "min"]]:
+    """Returns what a search can optimize on validation images, each with its direction."""
+    metrics = {f"val_{name}": metric.direction for name, metric in METRICS.items()}
+    return {**metrics, "val_loss": "min"}
+
+
+def confusion_matrix(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Returns counts of shape `(c, c)`; row: true class, column: most probable class."""
+    confusion = np.zeros(2 * probabilities.shape[1:], np.int64)
+    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    return confusion
+
+
+def accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Returns the proportion of images that are predicted correctly."""
+    return np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
+
+
+def recalls(confusion: np.ndarray) -> np.ndarray:
+    """Returns the recall of each class, shape `(..., c)`."""
+    return _divide(_hits(confusion), confusion.sum(axis=-1))
+
+
+def precisions(confusion: np.ndarray) -> np.ndarray:
+    """Returns the precision of each class, shape `(..., c)`."""
+    return _divide(_hits(confusion), confusion.sum(axis=-2))
+
+
+def f1_scores(confusion: np.ndarray) -> np.ndarray:
+    """Returns the F1 of each class, shape `(..., c)`."""
+    return _divide(2 * _hits(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2))
+
+
+def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Returns the mean recall over the classes that have images."""
+    return recalls(confusion).sum(axis=-1) / (confusion.sum(axis=-1) > 0).sum(axis=-1)
+
+
+def balanced_accuracy_interval(confusion: np.ndarray) -> Interval:
+    """Combines the intervals of the recalls of the classes that have images."""
+    present = np.flatnonzero(confusion.sum(axis=1))
+    intervals = recall_intervals(confusion)
+    return mean_interval(recalls(confusion)[present], [intervals[index] for index in present])
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Returns the unweighted mean F1 over all classes, those without images included."""
+    return f1_scores(confusion).mean(axis=-1)
+
+
+def macro_f1_interval(confusion: np.ndarray) -> Interval:
+    """Resamples the images, or combines the intervals of the classes where that has no width."""
+    interval = bootstrap_interval(macro_f1, confusion)
+    if interval.low < interval.high:
+        return interval
+    return mean_interval(f1_scores(confusion), f1_intervals(confusion))
+
+
+def top2_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """Returns the proportion of images whose class is among the two most probable.
+
+    None for fewer than three classes, where it is 1 by definition.
+    """
+    if probabilities.shape[1] < 3:
+        return None
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :2]
+    return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Returns the mean negative natural logarithm of the probability of the true class, in nats.
+
+    A probability below 2.2e-16 counts as that.
+    """
+    true = probabilities[np.arange(len(labels)), labels]
+    return float((-np.log(np.maximum(true, _MIN_PROBABILITY))).mean()) + 0.0  # and not -0
+
+
+for _metric in (
+    ConfusionMetric(
+        "accuracy", "Accuracy", accuracy,
+        lambda confusion: wilson_interval(confusion.trace(), confusion.sum()),
+        format=".2%", headline=True,
+    ),
+    ConfusionMetric(
+        "balanced_accuracy", "Balanced accuracy", balanced_accuracy, balanced_accuracy_interval,
+        format=".2%",
+    ),
+    ConfusionMetric("macro_f1", "Macro-F1", macro_f1, macro_f1_interval, headline=True),
+    Metric("top2_accuracy", "Top-2 accuracy", top2_accuracy, format=".2%"),
+    Metric("log_loss", "Log loss (nats)", log_loss, direction="min"),
+):  # fmt: skip
+    register_metric(_metric)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Precision, recall and F1 averaged over classes, each in 0..1."""
+    """Precision, recall and F1, averaged over classes, each in 0..1."""
 
     precision: float
     recall: float
@@ -25,69 +242,66 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassScores:
-    """Precision, recall and F1 of one class, each in 0..1, and its number of images."""
+class ClassScores(Scores):
+    """Precision, recall and F1 of one class, with 95 % intervals, and its number of images."""
 
     name: str
-    precision: float
-    recall: float
-    f1: float
     support: int
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """What always answering the most frequent class of the training images scores.
-
-    Args:
-        name: That class; the first of them where several are equally frequent.
-        accuracy: In 0..1, as the next two, on the images that the model is judged on.
-        balanced_accuracy: See `Metrics`.
-        macro_f1: See `Metrics`.
-    """
-
-    name: str
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
+    f1_interval: Interval
+    recall_interval: Interval
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """How well a classifier does on a set of images.
+    """Metrics of a classifier on a set of images.
 
     Args:
         images: Number of images; each counts once.
-        accuracy: Share of images answered correctly.
-        balanced_accuracy: Mean recall over the classes that have images.
-        log_loss: Mean negative natural logarithm of the probability given to the
-            true class, in nats; a probability below 2.2e-16 counts as that.
-        top2_accuracy: Share of images whose class is among the two most probable;
-            None for fewer than three classes, where it would say nothing.
+        scores: Name in `METRICS` to score, without the metrics that are not defined here.
         macro: Unweighted means over all classes, those without images included.
         weighted: Means weighted by the number of images of each class.
         per_class: Scores in the order of the classes.
         confusion: Counts; row: true class, column: predicted class.
-        baseline: Scores of the majority class; None where it is not known.
+        majority: The class of the majority-class baseline; None where it is not known.
     """
 
     images: int
-    accuracy: float
-    balanced_accuracy: float
-    log_loss: float
-    top2_accuracy: float | None
+    scores: Mapping[str, Score]
     macro: Scores
     weighted: Scores
     per_class: tuple[ClassScores, ...]
     confusion: tuple[tuple[int, ...], ...]
-    baseline: Baseline | None
+    majority: str | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Proportion of images that are predicted correctly."""
+        return self.scores["accuracy"].value
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns dictionaries, lists and plain numbers, ready for JSON; no number is NaN."""
+        """Returns all values but the intervals, ready for JSON; no number is NaN."""
+        baselines = {name: s.baseline for name, s in self.scores.items() if s.baseline is not None}
+        keys = ("name", "precision", "recall", "f1", "support")
         return {
-            **asdict(self),
-            "per_class": [asdict(scores) for scores in self.per_class],
+            "images": self.images,
+            **dict.fromkeys(METRICS),
+            **{name: score.value for name, score in self.scores.items()},
+            "macro": asdict(self.macro),
+            "weighted": asdict(self.weighted),
+            "per_class": [{key: getattr(s, key) for key in keys} for s in self.per_class],
             "confusion": [list(row) for row in self.confusion],
+            "baseline": {"name": self.majority, **baselines} if self.majority is not None else None,
+        }
+
+    def intervals_to_dict(self) -> dict[str, Any]:
+        """Returns the 95 % intervals, ready for JSON."""
+        intervals = {name: asdict(s.interval) for name, s in self.scores.items() if s.interval}
+        return {
+            "level": LEVEL,
+            "method": METHOD,
+            **intervals,
+            "class_f1": [asdict(scores.f1_interval) for scores in self.per_class],
+            "class_recall": [asdict(scores.recall_interval) for scores in self.per_class],
         }
 
 
@@ -95,64 +309,59 @@ def measure(
     labels: np.ndarray,
     probabilities: np.ndarray,
     classes: Sequence[str],
-    training_counts: Sequence[int] | None = None,
+    majority: str | None = None,
 ) -> Metrics:
     """Measures probabilities against labels.
 
-    An image is predicted to be of its most probable class, the first of them
-    where several are equally probable.
+    An image is predicted to be of its most probable class, the first of them where several are
+    equally probable.
 
     Args:
         labels: True classes as indices into `classes`, shape `(n,)`, integer.
         probabilities: Shape `(n, c)`; rows are in 0..1 and sum to 1.
         classes: Names of the `c` classes.
-        training_counts: Number of training images of each class, which decides
-            the majority baseline; None: no baseline.
+        majority: The majority class of the training images; None: no baseline.
 
     Raises:
-        ValueError: If there are no rows, shapes do not fit, a label is no index
-            of a class or rows are not probabilities.
+        ValueError: If there are no rows, shapes do not fit, a label is not the index of a class or
+            rows are not probabilities.
         UserError: If a probability is not a number: the training has diverged.
     """
-    labels = np.asarray(labels)
-    probabilities = np.asarray(probabilities, dtype=np.float64)
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     _check(labels, probabilities, len(classes))
-
+    labels = labels.astype(np.intp)
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
-    answers = probabilities.argmax(axis=1)
-    indices = range(len(classes))
-    rates = sklearn.precision_recall_fscore_support(
-        labels, answers, labels=indices, zero_division=0
+    confusion = confusion_matrix(labels, probabilities)
+    index = None if majority is None else list(classes).index(majority)
+    found = {name: metric.measure(labels, probabilities, index) for name, metric in METRICS.items()}
+    support = confusion.sum(axis=1)
+    rates = np.stack([precisions(confusion), recalls(confusion), f1_scores(confusion)])
+    per_class = zip(
+        rates.T.tolist(),
+        classes,
+        support.tolist(),
+        f1_intervals(confusion),
+        recall_intervals(confusion),
+        strict=True,
     )
-    confusion = sklearn.confusion_matrix(labels, answers, labels=indices)
     return Metrics(
         images=len(labels),
-        accuracy=float(sklearn.accuracy_score(labels, answers)),
-        balanced_accuracy=_balanced_accuracy(labels, answers),
-        log_loss=float(sklearn.log_loss(labels, probabilities, labels=indices)),
-        top2_accuracy=_top2_accuracy(labels, probabilities) if len(classes) > 2 else None,
-        macro=_average(labels, answers, len(classes), "macro"),
-        weighted=_average(labels, answers, len(classes), "weighted"),
-        per_class=tuple(
-            ClassScores(*scores)
-            for scores in zip(classes, *(column.tolist() for column in rates), strict=True)
-        ),
-        confusion=tuple(tuple(row) for row in confusion.tolist()),
-        baseline=None if training_counts is None else _baseline(labels, classes, training_counts),
+        scores={name: score for name, score in found.items() if score is not None},
+        macro=Scores(*rates.mean(axis=1).tolist()),
+        weighted=Scores(*np.average(rates, axis=1, weights=support).tolist()),
+        per_class=tuple(ClassScores(*own, *rest) for own, *rest in per_class),
+        confusion=tuple(map(tuple, confusion.tolist())),
+        majority=majority,
     )
 
 
-def worst_mistakes(labels: np.ndarray, probabilities: np.ndarray, count: int) -> list[int]:
-    """Returns indices of up to `count` mistakes, the most confident first.
-
-    Args:
-        labels: True classes, shape `(n,)`.
-        probabilities: Shape `(n, c)`.
-        count: How many at most.
-    """
-    mistakes = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    order = np.argsort(-probabilities.max(axis=1)[mistakes], kind="stable")
-    return mistakes[order][:count].tolist()
+def majority_class(classes: Sequence[str], training_counts: Sequence[int]) -> str:
+    """Returns the most frequent class of the training images, the first of several."""
+    if len(training_counts) != len(classes):
+        raise ValueError(
+            f"Expected training counts of {len(classes)} classes. Received: {len(training_counts)}."
+        )
+    return classes[int(np.argmax(training_counts))]
 
 
 def _check(labels: np.ndarray, probabilities: np.ndarray, num_classes: int) -> None:
@@ -172,43 +381,17 @@ def _check(labels: np.ndarray, probabilities: np.ndarray, num_classes: int) -> N
     broken = int((~np.isfinite(probabilities)).any(axis=1).sum())
     if broken:
         raise UserError(
-            f"The model's answer is not a number for {broken:,} of {len(labels):,} images: its "
+            f"The model's prediction is not a number for {broken:,} of {len(labels):,} images: its "
             "training has diverged. Train again with a lower --learning-rate."
         )
-    # Wide enough for a softmax in float16, narrow enough to tell logits apart.
+    # wide enough for a softmax in float16, narrow enough to reject logits
     if probabilities.min() < 0 or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-2):
         raise ValueError("Rows of probabilities must be in 0..1 and sum to 1.")
 
 
-def _average(labels: np.ndarray, answers: np.ndarray, num_classes: int, how: str) -> Scores:
-    *means, _ = sklearn.precision_recall_fscore_support(
-        labels, answers, labels=range(num_classes), average=how, zero_division=0
-    )
-    return Scores(*map(float, means))
+def _hits(confusion: np.ndarray) -> np.ndarray:
+    return np.diagonal(confusion, axis1=-2, axis2=-1)
 
 
-def _balanced_accuracy(labels: np.ndarray, answers: np.ndarray) -> float:
-    # scikit-learn's own warns where an answer is a class without images.
-    return float(np.mean([(answers[labels == label] == label).mean() for label in set(labels)]))
-
-
-def _top2_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    indices = range(probabilities.shape[1])
-    return float(sklearn.top_k_accuracy_score(labels, probabilities, k=2, labels=indices))
-
-
-def _baseline(
-    labels: np.ndarray, classes: Sequence[str], training_counts: Sequence[int]
-) -> Baseline:
-    if len(training_counts) != len(classes):
-        raise ValueError(
-            f"Expected training counts of {len(classes)} classes. Received: {len(training_counts)}."
-        )
-    majority = int(np.argmax(training_counts))
-    answers = np.full_like(labels, majority)
-    return Baseline(
-        name=classes[majority],
-        accuracy=float(sklearn.accuracy_score(labels, answers)),
-        balanced_accuracy=_balanced_accuracy(labels, answers),
-        macro_f1=_average(labels, answers, len(classes), "macro").f1,
-    )
+def _divide(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.zeros(np.shape(above)), where=below > 0)

@@ -1,9 +1,8 @@
-"""A model's answers where the data has some of its classes only.
+"""Evaluation on data that has only some of a model's classes.
 
-Images of other classes are left out, so it is known of each image that its class is a
-shared one. By the rule of Bayes the model's answer, given that, is its probabilities of the
-shared classes, scaled to sum to 1. Answers over all classes would blame the model for
-considering what the choice of images has ruled out; how often it does is told beside.
+Images of other classes are left out, so every image is known to be of a shared class. By Bayes'
+rule the model's prediction, given that, is its probabilities of the shared classes, scaled to sum
+to 1.
 """
 
 from collections.abc import Sequence
@@ -18,10 +17,10 @@ def restrict(
 
     Args:
         probabilities: Over all classes, shape `(n, len(classes))`.
-        classes: Of the model.
-        shared: Some of them, in the order of the columns that are returned.
+        classes: Classes of the model.
+        shared: Some of them, in the order of the returned columns.
     """
-    # The smallest float keeps a row whose shared classes have none at all a probability.
+    # The smallest float keeps the probabilities of a row whose shared classes all have 0.
     kept = probabilities[:, _places(classes, shared)].astype(float) + np.finfo(np.float32).tiny
     return kept / kept.sum(axis=1, keepdims=True)
 
@@ -29,24 +28,24 @@ def restrict(
 def describe_restriction(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], shared: Sequence[str]
 ) -> str:
-    """Returns a line for reports: what was judged, and what answers over all classes come to.
+    """Returns a line for reports about the metrics, and the model's accuracy over all classes.
 
     Args:
         probabilities: Over all classes, shape `(n, len(classes))`.
-        labels: Places in `shared`, shape `(n,)`.
-        classes: Of the model.
+        labels: Indices into `shared`, shape `(n,)`.
+        classes: Classes of the model.
         shared: Those that the data has too.
     """
     places = np.array(_places(classes, shared))
-    answers = probabilities.argmax(axis=1)
-    elsewhere = np.mean(~np.isin(answers, places))
-    accuracy = np.mean(answers == places[labels])
+    predicted = probabilities.argmax(axis=1)
+    elsewhere = np.mean(~np.isin(predicted, places))
+    accuracy = np.mean(predicted == places[labels])
     others = [name for name in classes if name not in shared]
     return (
-        f"figures are over {len(shared)} shared classes of {len(classes)}, with the model's "
-        f"probabilities of these scaled to sum to 1; over all its classes it answers "
-        f"{', '.join(others) or 'another one'} to {elsewhere:.2%} of these images, and is right "
-        f"on {accuracy:.2%}"
+        f"metrics are over {len(shared)} shared classes of {len(classes)}, with the model's "
+        f"probabilities of these scaled to sum to 1; over all its classes it predicts "
+        f"{', '.join(others) or 'another one'} for {elsewhere:.2%} of these images, and its "
+        f"accuracy is {accuracy:.2%}"
     )
 
 

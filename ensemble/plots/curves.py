@@ -28,7 +28,7 @@ from ensemble.plots.figures import (
     text_width,
 )
 
-MOST_HISTORIES = 21  # settings in `plot_histories`
+MAX_HISTORIES = 21  # settings in `plot_histories`
 
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 2)), (0, (1, 1.5)))  # one for each round of the colours
 
@@ -84,7 +84,7 @@ def plot_histories(
         title: What was trained.
     """
     width, height, left, top, apart = 3.6, 2.3, 0.65, 0.95, 0.85  # inches
-    names = [shorten(name, LONGEST_SETTING) for name in list(histories)[:MOST_HISTORIES]]
+    names = [shorten(name, LONGEST_SETTING) for name in list(histories)[:MAX_HISTORIES]]
     aside = text_width(names) + 0.75
     rows = max(2 * height + apart, (LINE + 0.03) * len(names))
     figure = start_figure(2 * (left + width) + aside + MARGIN, top + rows + 0.65, title)
@@ -125,7 +125,7 @@ def _draw_curves(axes: Axes, training: Sequence[float], validation: Sequence[flo
 def _draw_lines(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
     """Draws a line for each curve, told apart by colour and then by dashes."""
     epochs = max([1, *map(len, curves)])
-    for index, values in enumerate(curves[:MOST_HISTORIES]):
+    for index, values in enumerate(curves[:MAX_HISTORIES]):
         colour, dashes = _line_style(index)
         marker = "o" if len(values) == 1 else ""
         steps = range(1, len(values) + 1)

@@ -7,14 +7,17 @@ there are and however long their names. The colours of lines are those of Okabe
 and Ito (Color Universal Design, 2008), which colour-blind readers tell apart.
 """
 
+import html
 import io
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager, get_font
 from matplotlib.textpath import text_to_path
@@ -40,6 +43,25 @@ def png(figure: Figure) -> bytes:
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
     return file.getvalue()
+
+
+def svg(figure: Figure, alt: str) -> str:
+    """Returns a figure as an SVG element with real text on no background, cut to its content.
+
+    Args:
+        figure: The figure.
+        alt: Description for readers who cannot see it.
+    """
+    file = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": alt}):
+        FigureCanvasSVG(figure).print_figure(
+            file, facecolor="none", bbox_inches="tight", pad_inches=0.05, metadata=nothing
+        )
+    _, _, content = file.getvalue().partition("<svg ")
+    attributes, _, content = content.partition(">")
+    title = f"<title>{html.escape(alt)}</title>"
+    return f'<svg class="chart" role="img" {attributes}>{title}{content}'
 
 
 def start_figure(width: float, height: float, title: str) -> Figure:
@@ -69,7 +91,7 @@ def add_panel(figure: Figure, left: float, top: float, width: float, height: flo
             height / full_height,
         )
     )
-    axes.set_facecolor("white")
+    axes.patch.set_visible(False)
     axes.tick_params(
         colors=INK, labelsize=TEXT, labelfontfamily=list(_families), width=0.6, length=3
     )
@@ -110,7 +132,7 @@ def write(sheet: Axes, x: float, y: float, text: str) -> None:
         sheet.text(x, y + number * LINE, line, va="baseline", parse_math=False, **lettering())
 
 
-def set_rules(axes: Axes, axis: Literal["y", "both"]) -> None:
+def set_rules(axes: Axes, axis: Literal["x", "y", "both"]) -> None:
     """Rules a panel along one axis or both, and takes its upper and right frame away."""
     axes.grid(axis=axis, color=RULE, linewidth=0.6)
     axes.set_axisbelow(True)

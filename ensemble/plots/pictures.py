@@ -17,8 +17,8 @@ from ensemble.plots.figures import (
     write,
 )
 
-MOST_ERRORS = 24  # pictures in `plot_errors`
-MOST_IMAGES = 10  # pictures of one class in `plot_contact_sheet`
+MAX_ERRORS = 24  # pictures in `plot_errors`
+MAX_IMAGES = 10  # pictures of one class in `plot_contact_sheet`
 
 
 def plot_errors(
@@ -40,14 +40,14 @@ def plot_errors(
     if not len(images):
         return draw_note("No mistakes.", title)
     side, columns = 1.5, min(6, len(images))  # inches, pictures
-    images = images[:MOST_ERRORS]
+    images = images[:MAX_ERRORS]
     labels, key = label_classes(sorted({*truths, *predictions}))
     captions = _captions(
         [labels[name] for name in truths],
         [labels[name] for name in predictions],
         confidences,
         side,
-    )[:MOST_ERRORS]
+    )[:MAX_ERRORS]
     lines = max(caption.count("\n") + 1 for caption in captions)
     right = max(side, text_width(captions)) + GAP
     down = side + LINE * lines + 2 * GAP
@@ -80,12 +80,12 @@ def plot_contact_sheet(
     side, names = 0.95, list(labels.values())  # inches
     left, pitch = text_width(names) + 2 * GAP, side + GAP
 
-    width, height = left + min(columns, MOST_IMAGES) * pitch - GAP, len(names) * pitch - GAP
+    width, height = left + min(columns, MAX_IMAGES) * pitch - GAP, len(names) * pitch - GAP
     figure, sheet = start_sheet(width, height + key_height(key), title)
     write(sheet, 0, height + key_height(key) - LINE * key.count("\n"), key)
     for row, (name, images) in enumerate(zip(names, images_by_class.values(), strict=True)):
         write(sheet, 0, row * pitch + (side + LINE / 2) / 2, name)
-        for column, image in enumerate(images[:MOST_IMAGES]):
+        for column, image in enumerate(images[:MAX_IMAGES]):
             paste(sheet, image, left + column * pitch, row * pitch, side)
     return figure
 

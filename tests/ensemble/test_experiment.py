@@ -24,8 +24,9 @@ MakeConfig = Callable[..., ExperimentConfig]
 
 FILES = {
     "config.yaml", "environment.json", "split.csv", "model.keras", "history.csv", "log.txt",
-    "card.md", "curves.png", "confusion.png", "confusion.csv", "errors.png", "predictions.csv",
-    "reliability.png", "report.json", "report.md", "risk_coverage.png", "samples.png",
+    "card.md", "classes.png", "curves.png", "confusion.png", "confusion.csv", "errors.png",
+    "predictions.csv", "reliability.png", "report.json", "report.md", "risk_coverage.png",
+    "samples.png",
 }  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def test_a_run_folder_holds_everything_and_the_model_has_learned(make_config: Ma
 
     assert {path.name for path in result.run.folder.iterdir()} == FILES
     assert result.report.metrics.accuracy > 0.8
-    assert result.report.metrics.baseline.accuracy == 0.5
+    assert result.report.metrics.scores["accuracy"].baseline == 0.5
     assert str(result.run.folder) in result.summary()
     for picture in result.run.folder.glob("*.png"):
         Image.open(picture).verify()
@@ -129,8 +130,10 @@ def test_evaluation_repeats_the_report(make_config: MakeConfig):
     report, folder = evaluate_run(Run.open(result.run.folder))
 
     assert report.metrics.confusion == result.report.metrics.confusion
-    assert report.metrics.baseline == result.report.metrics.baseline
-    np.testing.assert_allclose(report.probabilities, result.report.probabilities, atol=1e-5)
+    assert report.majority == result.report.majority
+    np.testing.assert_allclose(
+        report.predictions.probabilities, result.report.predictions.probabilities, atol=1e-5
+    )
     assert (result.run.folder / folder / "report.md").is_file()
 
 
@@ -141,13 +144,15 @@ def test_evaluation_with_mirror_images_averages_both_answers(
 
     report, folder = evaluate_run(result.run, flip=True)
 
-    faces = np.stack([np.array(Image.open(colours_folder / name)) for name in report.names])
+    faces = np.stack(
+        [np.array(Image.open(colours_folder / name)) for name in report.predictions.names]
+    )
     plain = result.ensemble.model.predict(faces.astype("float32"), verbose=0)
     mirrored = result.ensemble.model.predict(faces[:, :, ::-1].astype("float32"), verbose=0)
-    np.testing.assert_allclose(report.probabilities, (plain + mirrored) / 2, atol=1e-6)
-    assert np.abs(report.probabilities - plain).max() > 1e-4
+    np.testing.assert_allclose(report.predictions.probabilities, (plain + mirrored) / 2, atol=1e-6)
+    assert np.abs(report.predictions.probabilities - plain).max() > 1e-4
     assert report.subject.endswith("with mirror images")
-    assert "mirror image" in report.facts["Answers"]
+    assert "mirror image" in report.facts["Predictions"]
     assert folder.startswith("evaluations/colours-validation-flip-")
 
 
@@ -192,7 +197,7 @@ def test_a_run_is_judged_on_shared_classes_and_by_group(make_config, tmp_path, c
 
     assert report.classes == ("blue", "red")
     assert report.metrics.images == 48
-    np.testing.assert_allclose(report.probabilities.sum(axis=1), 1)
+    np.testing.assert_allclose(report.predictions.probabilities.sum(axis=1), 1)
     assert "2 shared classes of 3" in report.facts["Shared classes"]
     assert "24 images of other classes are left out: grass 24" in report.facts["Labels"]
     assert [(group.name, group.images) for group in report.groups.groups] == [("day", 32)]
@@ -276,7 +281,7 @@ def test_a_weights_file_is_recorded_with_its_checksum(make_config, tiny, tmp_pat
 def test_the_saved_model_is_calibrated_and_answers_what_it_did(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("ensemble.metrics.calibration._FEWEST_MISTAKES", 1)  # of few images
+    monkeypatch.setattr("ensemble.metrics.calibration._MIN_MISTAKES", 1)  # of few images
     settings = {"epochs": 1, "learning_rate": 1e-4}
     data = {"validation_fraction": 0.5}
     plain = fit(make_config(data=data, training={**settings, "calibrate": False}))

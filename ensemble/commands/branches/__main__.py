@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from branches.registry import BRANCHES, BranchSpec
 from ensemble.cli.checks import load_plugins
-from ensemble.cli.command_line import load_backend, run_command, table
+from ensemble.cli.command_line import load_backend, run_command
 from ensemble.cli.flags import Parser
+from ensemble.system.text import table
 
 _HEADER = (
     "name", "parameters", "min px", "channels", "grid at 96 px", "ImageNet weights", "stages",

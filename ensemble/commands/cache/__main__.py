@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 from configs.errors import StoreError
-from ensemble.cli.command_line import run_command, table
+from ensemble.cli.command_line import run_command
 from ensemble.cli.flags import Parser
 from ensemble.features.store import PIPELINE, FeatureGroup, FeatureStore
+from ensemble.system.text import table
 
 _HEADER = ("features", "grid", "images", "views", "MB", "last used")
 _DAY = 86_400  # seconds

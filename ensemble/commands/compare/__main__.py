@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ensemble.cli.checks import load_plugins
-from ensemble.cli.command_line import load_backend, run_command, table
+from ensemble.cli.command_line import load_backend, run_command
 from ensemble.cli.flags import Parser
 from ensemble.commands.compare.candidates import read_candidates
 from ensemble.runs.run import Run
 
 if TYPE_CHECKING:
     from ensemble.commands.compare.candidates import Candidate
-    from ensemble.commands.compare.tables import Table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,8 +25,8 @@ def _compare(argv: Sequence[str] | None) -> None:
     parser = Parser(
         prog="python -m ensemble.compare",
         description="Compare runs and the trials of searches, image by image, with the first one "
-        "named; of a search that is its best trial. Runs that differ in their seed alone are also "
-        "told as mean and deviation.",
+        "named; of a search that is its best trial. Runs that differ only in their seed are also "
+        "reported as mean and deviation.",
     )
     parser.add_argument(
         "folders",
@@ -40,7 +39,7 @@ def _compare(argv: Sequence[str] | None) -> None:
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where tables and pictures are kept (default: runs/comparison-TIME)",
+        help="where tables and figures are kept (default: runs/comparison-TIME)",
     )
     parser.add_argument(
         "--no-timing",
@@ -53,21 +52,15 @@ def _compare(argv: Sequence[str] | None) -> None:
     timed = not args.no_timing and _differ_in_branches(candidates)
     if timed:
         load_backend()
-    from ensemble.commands.compare.comparing import describe_comparison
+    from ensemble.commands.compare.comparing import write_comparison
 
     folder = args.output or Path("runs") / f"comparison-{datetime.now():%Y%m%d-%H%M%S}"
-    tables = describe_comparison(candidates, Run(folder), timed=timed)
-    text = "\n\n".join(map(_text, tables))
-    Run(folder).write("comparison.txt", f"{text}\n")
-    print(f"{text}\n\n{folder}/ holds comparison.txt, comparison.csv and pictures")
+    text = write_comparison(candidates, Run(folder), timed=timed)
+    print(f"{text}\n\n{folder}/ holds comparison.txt, comparison.csv and figures")
 
 
 def _differ_in_branches(candidates: Sequence["Candidate"]) -> bool:
     return len({str(each.settings["model.branches"]) for each in candidates}) > 1
-
-
-def _text(shown: "Table") -> str:
-    return "\n".join([shown.title, *table(shown.rows), *([shown.note] if shown.note else [])])
 
 
 if __name__ == "__main__":

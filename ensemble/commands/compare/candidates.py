@@ -1,6 +1,5 @@
-"""Runs and trials as candidates of a comparison: settings, answers and epochs of each."""
+"""Runs and trials as candidates of a comparison: settings, predictions and epochs of each."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +11,17 @@ from configs.errors import RunError
 from configs.fields import leaf_paths, options_model
 from configs.files import read_config
 from configs.schema import ExperimentConfig
-from ensemble.commands.compare.recorded_answers import Answers, read_answers
-from ensemble.commands.search.study import DIRECTIONS, Study
+from ensemble.cli.checks import load_plugins
+from ensemble.commands.search.study import Study
+from ensemble.metrics.metrics import objectives
+from ensemble.metrics.predictions import Predictions, read_predictions
+from ensemble.runs.epochs import Epochs, read_epochs
 from ensemble.runs.run import Run, absolute_paths
 from heads.registry import HEADS
 
 FUSION_FILE = "fusion.json"
 
-_DECIDES_NOTHING = (
+_WITHOUT_EFFECT = (
     *("name", "output", "plugins", "features.directory"),
     *("training.devices", "training.trackers"),
 )
@@ -32,24 +34,24 @@ class Candidate:
     Args:
         name: The run's name, or "SEARCH/NUMBER".
         run: Its folder.
-        config: What made it; of a fused run, what made its first member.
-        answers: To its validation images.
-        history: Name such as "val_accuracy" to one value an epoch; empty for a fused run.
+        config: Its settings; of a fused run, those of its first member.
+        predictions: Predictions of its validation images.
+        epochs: The epochs of its training; none for a fused run.
         best_epoch: Counted from 1; None for a fused run.
-        fusion: What `ensemble.fuse` recorded; None unless it made the run.
+        fusion: Record of `ensemble.fuse`; None unless it made the run.
     """
 
     name: str
     run: Run
     config: ExperimentConfig
-    answers: Answers
-    history: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    predictions: Predictions
+    epochs: Epochs = field(default_factory=Epochs)
     best_epoch: int | None = None
     fusion: Mapping[str, Any] | None = None
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Dotted path to value, for all that decides a result; a head's options in full."""
+        """Dotted path to value of every setting that affects the result."""
         if self.fusion is not None:
             names = "+".join(member.name for member in self.members)
             return {"model.branches": f"{self.fusion['method']} of {names}"}
@@ -70,23 +72,23 @@ class Candidate:
 
     @property
     def setting(self) -> str:
-        """All that decides the result but the seed, as a text that can be compared."""
+        """All settings that affect the result except the seed, as a text that can be compared."""
         rest = {path: value for path, value in self.settings.items() if path != "seed"}
         return json.dumps(rest, sort_keys=True)
 
     @property
     def training_accuracy(self) -> float | None:
-        """That of the best epoch, as training measured it; None if it is not known."""
-        values = self.history.get("accuracy")
+        """Training accuracy of the best epoch; None if it is not known."""
+        values = self.epochs.values.get("accuracy")
         return values[self.best_epoch - 1] if values and self.best_epoch else None
 
 
 def settings_of(config: ExperimentConfig) -> dict[str, Any]:
-    """Returns dotted path to value for every leaf that decides a result."""
+    """Returns dotted path to value of every setting that affects a result, heads' defaults too."""
     nested = absolute_paths(config.model_dump(mode="json"))
     settings = {}
     for path in leaf_paths(ExperimentConfig):
-        if path not in _DECIDES_NOTHING:
+        if path not in _WITHOUT_EFFECT:
             value: Any = nested
             for part in path.split("."):
                 value = value[part]
@@ -117,7 +119,7 @@ def read_candidates(folders: Sequence[Path]) -> list[Candidate]:
 
 
 def read_fusion(run: Run) -> dict[str, Any] | None:
-    """Returns what `ensemble.fuse` recorded of a run, None unless it made the run.
+    """Returns the record of `ensemble.fuse`, None unless it made the run.
 
     Raises:
         RunError: If the record is damaged.
@@ -133,12 +135,14 @@ def read_fusion(run: Run) -> dict[str, Any] | None:
 
 
 def _read_search(folder: Path) -> list[Candidate]:
-    objective = read_config(str(folder / "search.yaml")).get("search", {}).get("objective")
+    settings = read_config(str(folder / "search.yaml"))
+    load_plugins(settings.get("plugins", []))  # which may register the objective
+    objective = settings.get("search", {}).get("objective")
     study = Study(folder)
-    records = study.best(objective) if objective in DIRECTIONS else study.records()
+    records = study.best(objective) if objective in objectives() else study.records()
     done = [record.number for record in records if record.status == "completed"]
     if not done:
-        raise RunError(f"No trial of {folder} was completed. Go on with that search.")
+        raise RunError(f"No trial of {folder} is completed. Continue that search.")
     title = folder.resolve().name
     return [_read(study.trial(number), f"{title}/{study.trial(number).name}") for number in done]
 
@@ -156,31 +160,16 @@ def _read_run(folder: Path) -> Candidate:
 
 
 def _read(run: Run, name: str) -> Candidate:
-    history, best_epoch = _read_history(run)
+    epochs, best_epoch = read_epochs(run), None
+    if epochs.phases:
+        training = run.read_json("report.json").get("training") or {}
+        best_epoch = training.get("best_epoch")
     return Candidate(
         name,
         run,
         run.config,
-        read_answers(run.folder),
-        history,
+        read_predictions(run.folder),
+        epochs,
         best_epoch,
         read_fusion(run),
     )
-
-
-def _read_history(run: Run) -> tuple[dict[str, list[float]], int | None]:
-    path = run.folder / "history.csv"
-    if not path.exists():
-        return {}, None
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        history = {
-            name: [float(row[name]) for row in rows]
-            for name in (rows[0] if rows else {})
-            if name not in {"epoch", "phase"}
-        }
-        report = json.loads((run.folder / "report.json").read_text("utf-8"))
-        return history, int(report["training"]["best_epoch"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"The epochs of {run.folder} cannot be read ({error}).") from error

@@ -1,117 +1,63 @@
-"""A comparison from its candidates to its tables, a file of all figures, and pictures."""
+"""A comparison from its candidates to its sections, a file of all metrics, and figures."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ensemble.commands.compare.candidates import Candidate
 from ensemble.commands.compare.costs import Cost, describe_measurement, measure_costs
-from ensemble.commands.compare.tables import (
-    Table,
-    cost_table,
-    figure_table,
-    gain_table,
-    report_table,
-    seed_table,
-    short_names,
-    study_tables,
-)
-from ensemble.commands.compare.verdicts import (
-    Standing,
-    compare_candidates,
-    gains_of_fusion,
-    spread_over_seeds,
-)
-from ensemble.plots.curves import plot_histories
+from ensemble.commands.compare.results import Result, compare_candidates
+from ensemble.commands.compare.sections import comparison_sections, cost_section
+from ensemble.metrics.metrics import METRICS
+from ensemble.metrics.rendering import as_text
+from ensemble.metrics.sections import find_figures
 from ensemble.plots.figures import png
-from ensemble.plots.tradeoff import plot_tradeoff
 from ensemble.runs.run import Run
 
-_COLUMNS = (
-    *("candidate", "branches", "seed", "images", "accuracy", "accuracy_low", "accuracy_high"),
-    *("macro_f1", "macro_f1_low", "macro_f1_high", "gain", "gain_low", "gain_high"),
-    *("mcnemar_p", "verdict", "parameters", "seconds_single", "seconds_batch"),
-)
 
-
-def describe_comparison(
-    candidates: Sequence[Candidate], folder: Run, *, timed: bool
-) -> list[Table]:
-    """Compares candidates, writes figures and pictures into a folder and returns the tables.
+def write_comparison(candidates: Sequence[Candidate], folder: Run, *, timed: bool) -> str:
+    """Compares candidates, writes text, metrics and figures into a folder and returns the text.
 
     Args:
-        candidates: Runs and trials; the first one is what the others are held against.
-        folder: Where `comparison.csv`, `curves.png` and `tradeoff.png` go.
+        candidates: Runs and trials; the others are compared with the first one.
+        folder: Where `comparison.txt`, `comparison.csv` and figures are written.
         timed: Whether the models are built and timed too.
 
     Raises:
-        DataError: If they answered different images.
+        DataError: If they have predictions of different images.
         UserError: If a model cannot be loaded or built, or the folder cannot be written.
     """
-    standings = compare_candidates(candidates)
-    spreads, gains = spread_over_seeds(standings), gains_of_fusion(standings)
-    tables = [figure_table(standings)]
-    tables += [seed_table(spreads)] if spreads else []
-    tables += [gain_table(gains)] if gains else []
-    tables += study_tables(standings)
-    tables.append(report_table(standings))
-    costs: list[Cost] | None = None
+    results = compare_candidates(candidates)
+    sections = comparison_sections(results)
+    costs: Sequence[Cost | None] = [None] * len(results)
     if timed:
-        costs = measure_costs(candidates)
-        tables.append(cost_table(standings, costs, describe_measurement()))
-        folder.write("tradeoff.png", _draw_tradeoff(standings, costs))
-    curves = {
-        name: standing.candidate.history
-        for name, standing in zip(short_names(standings), standings, strict=True)
-        if standing.candidate.history
-    }
-    if curves:
-        folder.write("curves.png", png(plot_histories(curves, "Accuracy and loss of each setting")))
-    folder.write_table("comparison.csv", _COLUMNS, _rows(standings, costs))
-    return tables
+        costs = measured = measure_costs(candidates)
+        sections.append(cost_section(results, measured, describe_measurement()))
+    for figure in find_figures(sections):
+        folder.write(f"{figure.name}.png", png(figure.plot(**figure.data, title=figure.title)))
+    rows = [dict(_row(*pair)) for pair in zip(results, costs, strict=True)]
+    folder.write_table("comparison.csv", list(rows[0]), [list(row.values()) for row in rows])
+    text = as_text(sections)
+    folder.write("comparison.txt", f"{text}\n")
+    return text
 
 
-def _draw_tradeoff(standings: Sequence[Standing], costs: Sequence[Cost]) -> bytes:
-    accuracies = [
-        (each.metrics.accuracy, each.intervals.accuracy.low, each.intervals.accuracy.high)
-        for each in standings
-    ]
-    f1 = [
-        (each.metrics.macro.f1, each.intervals.macro_f1.low, each.intervals.macro_f1.high)
-        for each in standings
-    ]
-    figure = plot_tradeoff(
-        short_names(standings),
-        [len(each.candidate.branches) for each in standings],
-        {"Accuracy": accuracies, "Macro-F1": f1},
-        {
-            "Parameters (millions)": [cost.parameters / 1e6 for cost in costs],
-            "Time, one image (ms)": [1000 * cost.single for cost in costs],
-            "Time an image, in batches (ms)": [1000 * cost.batch for cost in costs],
-        },
-        f"Quality against cost, {standings[0].metrics.images:,} images, 95 % intervals; "
-        "equal costs side by side",
-    )
-    return png(figure)
-
-
-def _rows(standings: Sequence[Standing], costs: Sequence[Cost] | None) -> list[list[object]]:
-    rows = []
-    for index, standing in enumerate(standings):
-        candidate, accuracy, f1 = (
-            standing.candidate,
-            standing.intervals.accuracy,
-            standing.intervals.macro_f1,
-        )
-        row: list[object] = [candidate.name, "+".join(candidate.branches), candidate.config.seed]
-        row += [standing.metrics.images, standing.metrics.accuracy, accuracy.low, accuracy.high]
-        row += [standing.metrics.macro.f1, f1.low, f1.high]
-        if standing.against_first is None:
-            row += [""] * 5
-        else:
-            gain, test = standing.against_first.accuracy, standing.against_first.mcnemar
-            row += [gain.value, gain.interval.low, gain.interval.high, test.p_value, gain.verdict]
-        if costs is None:
-            row += [""] * 3
-        else:
-            row += [costs[index].parameters, costs[index].single, costs[index].batch]
-        rows.append(row)
-    return rows
+def _row(result: Result, cost: Cost | None) -> Iterator[tuple[str, object]]:
+    """Yields column and cell of `comparison.csv`."""
+    candidate, gain = result.candidate, result.against_first
+    yield "candidate", candidate.name
+    yield "branches", "+".join(candidate.branches)
+    yield "seed", candidate.config.seed
+    yield "images", result.metrics.images
+    for name in METRICS:
+        score = result.metrics.scores.get(name)
+        yield name, score.value if score else ""
+        if score and score.interval:
+            yield f"{name}_low", score.interval.low
+            yield f"{name}_high", score.interval.high
+    yield "gain", gain.accuracy.value if gain else ""
+    yield "gain_low", gain.accuracy.interval.low if gain else ""
+    yield "gain_high", gain.accuracy.interval.high if gain else ""
+    yield "mcnemar_p", gain.mcnemar.p_value if gain else ""
+    yield "conclusion", gain.accuracy.conclusion if gain else ""
+    yield "parameters", cost.parameters if cost else ""
+    yield "seconds_single", cost.single if cost else ""
+    yield "seconds_batch", cost.batch if cost else ""

@@ -1,4 +1,4 @@
-"""What a model costs: its parameters and its time for an image."""
+"""Cost of a model: its parameters and its time per image."""
 
 import json
 import time
@@ -16,12 +16,12 @@ _SINGLES, _BATCHES = 10, 3  # timed calls, of which the shortest counts
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs.
+    """Cost of a model.
 
     Args:
-        parameters: All weights, frozen ones too.
-        single: Seconds for one image alone.
-        batch: Seconds for each image of a batch.
+        parameters: Number of weights, frozen ones included.
+        single: Seconds for a single image.
+        batch: Seconds per image of a batch.
     """
 
     parameters: int
@@ -65,7 +65,7 @@ def _build_of(candidate: Candidate) -> str:
     if candidate.fusion is not None:
         return candidate.name
     model = candidate.config.model.model_dump(mode="json", exclude={"weights"})
-    size, classes = candidate.config.data.image_size, len(candidate.answers.classes)
+    size, classes = candidate.config.data.image_size, len(candidate.predictions.classes)
     return json.dumps([model, size, classes])
 
 
@@ -81,7 +81,7 @@ def _measure(candidate: Candidate) -> Cost:
     else:
         ensemble = build_model(
             candidate.branches,
-            classes=candidate.answers.classes,
+            classes=candidate.predictions.classes,
             image_size=candidate.config.data.image_size,
             weights="random",
             fusion=model.fusion,

@@ -1,137 +1,123 @@
-"""Figures that the study published, to stand beside our own.
+"""Published figures of the study, beside the runs of a comparison that are comparable with it."""
 
-The study that this project makes real trained frozen VGG16 and DenseNet121 on
-about 15,000 faces (neutral, happy, sad) and validated on 5,000, each with a head
-Dense(512), BatchNorm, Dropout(0.2), by Adam. All figures are single runs. A
-setting that stands in two of its tables differs between them by up to 3 points.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
 from typing import Any
 
-Rates = tuple[float, float, float]
+import numpy as np
+
+from configs.errors import DataError
+from configs.files import load_yaml
+from ensemble.commands.compare.candidates import Candidate
+from ensemble.commands.compare.results import Result
+from ensemble.commands.search.spaces import label
+from ensemble.data.labels import share_classes
+from ensemble.metrics.sections import Section, Table
+
+_REPORT_SETTINGS = {"training.learning_rate": 1e-3, "training.epsilon": 1e-7}
 
 
-@dataclass(frozen=True)
-class PublishedTable:
-    """Accuracies of a table, in %.
-
-    Args:
-        title: What varies.
-        leaf: Dotted path of what varies.
-        fixed: Dotted path to value of what does not.
-        rows: For each value of the leaf: branch to training and validation accuracy.
-    """
-
-    title: str
-    leaf: str
-    fixed: Mapping[str, Any]
-    rows: Mapping[Any, Mapping[str, tuple[float, float]]]
+def read_published() -> dict[str, Any]:
+    """Returns the published figures; the file describes them."""
+    path = resources.files("configs") / "published" / "study.yaml"
+    return load_yaml(path.read_text("utf-8"))
 
 
-@dataclass(frozen=True)
-class PublishedReport:
-    """Precision, recall and F1 of each class, and the accuracy, all in 0..1.
-
-    Args:
-        branch: The only branch.
-        settings: Dotted path to value.
-        classes: For the classes that the study calls class001, class002, class003.
-        accuracy: On 1,472 images.
-    """
-
-    branch: str
-    settings: Mapping[str, Any]
-    classes: Sequence[Rates]
-    accuracy: float
+def published_sections(results: Sequence[Result]) -> Iterator[Section]:
+    """Yields the study's tables of which at least two rows were run, with our accuracies."""
+    study = read_published()
+    for table in study["tables"]:
+        section = _table_section(study, table, results)
+        if section is not None:
+            yield section
 
 
-CLASSES = ("neutral", "happy", "sad")
-
-_BRANCHES = "vgg16", "densenet121"
-_RATE, _EPSILON = "training.learning_rate", "training.epsilon"
-_INITIALIZER = "model.head.kernel_initializer"
-_HEAD = {
-    "model.standardize": False,
-    "model.head.name": "dense",
-    "model.head.units": 512,
-    "model.head.dropout": 0.2,
-}
-
-
-def _rows(accuracies: Mapping[Any, Sequence[float]]) -> dict[Any, dict[str, tuple[float, float]]]:
-    """Reads rows in the study's order: training of both branches, then validation of both."""
-    return {
-        value: dict(zip(_BRANCHES, zip(row[:2], row[2:], strict=True), strict=True))
-        for value, row in accuracies.items()
-    }
+def published_rows(results: Sequence[Result]) -> list[list[str]]:
+    """Returns the study's scores of each class for settings that were run."""
+    study, rows = read_published(), []
+    for report in study["reports"]:
+        settings = {
+            **study["settings"],
+            **_REPORT_SETTINGS,
+            "model.head.kernel_initializer": report["initializer"],
+        }
+        if _matching(results, report["branch"], settings, study["classes"]):
+            rates = [" / ".join(f"{rate:.2f}" for rate in rates) for rates in report["classes"]]
+            name = f"the study: {report['branch']}, {report['initializer']}"
+            rows.append([name, *rates, f"{report['accuracy']:.3f}"])
+    return rows
 
 
-TABLES = (
-    PublishedTable(
-        "Table 1, kernel initializer at rate 1e-3",
-        _INITIALIZER,
-        {**_HEAD, _RATE: 1e-3, _EPSILON: 1e-7},
-        _rows(
-            {
-                "he_normal": (82.85, 76.37, 79.28, 76.49),
-                "glorot_uniform": (79.97, 76.08, 76.97, 76.49),
-            }
-        ),
-    ),
-    PublishedTable(
-        "Table 2, learning rate with he_normal",
-        _RATE,
-        {**_HEAD, _INITIALIZER: "he_normal", _EPSILON: 1e-7},
-        _rows(
-            {
-                1e-3: (82.58, 85.65, 76.90, 76.56),
-                1e-4: (89.09, 82.55, 75.27, 72.62),
-                1e-5: (84.75, 79.16, 73.71, 72.55),
-            }
-        ),
-    ),
-    PublishedTable(
-        "Table 3, epsilon at rate 1e-5 with he_normal",
-        _EPSILON,
-        {**_HEAD, _INITIALIZER: "he_normal", _RATE: 1e-5},
-        _rows(
-            {
-                1.0: (83.23, 46.42, 76.63, 48.61),
-                0.1: (84.80, 61.90, 74.60, 64.35),
-                1e-4: (84.51, 72.77, 74.93, 76.82),
-                1e-7: (84.75, 77.06, 73.71, 70.79),
-                1e-8: (85.24, 76.78, 73.91, 71.87),
-            }
-        ),
-    ),
-)
+def _table_section(
+    study: Mapping[str, Any], table: Mapping[str, Any], results: Sequence[Result]
+) -> Section | None:
+    branches = study["branches"]
+    header = [f"{part} {branch}" for part in ("training", "validation") for branch in branches]
+    rows, matched = [], 0
+    for row in table["rows"]:
+        settings = {**study["settings"], **table["settings"], table["leaf"]: row["value"]}
+        ours = [_matching(results, branch, settings, study["classes"]) for branch in branches]
+        matched += any(ours)
+        cells = [
+            _beside(figure, [each.candidate.training_accuracy for each in found])
+            for figure, found in zip(row["training"], ours, strict=True)
+        ]
+        cells += [
+            _beside(figure, [each.metrics.accuracy for each in found])
+            for figure, found in zip(row["validation"], ours, strict=True)
+        ]
+        rows.append([label(row["value"]), *cells])
+    if matched < 2:
+        return None
+    note = (
+        "Accuracy in %: the study's / ours, over several seeds with its standard deviation. "
+        "Training accuracy is that of the best epoch. The study's are single runs."
+    )
+    shown = Table([table["leaf"].split(".")[-1], *header], rows)
+    return Section(f"The study's {table['title']}", [shown, note])
 
-_AT_FIRST_RATE = {**_HEAD, _RATE: 1e-3, _EPSILON: 1e-7}
-REPORTS = (
-    PublishedReport(
-        "densenet121",
-        {**_AT_FIRST_RATE, _INITIALIZER: "he_normal"},
-        ((0.68, 0.64, 0.66), (0.93, 0.76, 0.84), (0.65, 0.80, 0.72)),
-        0.73,
-    ),
-    PublishedReport(
-        "vgg16",
-        {**_AT_FIRST_RATE, _INITIALIZER: "he_normal"},
-        ((0.67, 0.81, 0.74), (0.94, 0.84, 0.89), (0.80, 0.71, 0.76)),
-        0.79,
-    ),
-    PublishedReport(
-        "densenet121",
-        {**_AT_FIRST_RATE, _INITIALIZER: "glorot_uniform"},
-        ((0.71, 0.54, 0.61), (0.86, 0.85, 0.86), (0.67, 0.83, 0.74)),
-        0.74,
-    ),
-    PublishedReport(
-        "vgg16",
-        {**_AT_FIRST_RATE, _INITIALIZER: "glorot_uniform"},
-        ((0.57, 0.86, 0.69), (0.84, 0.91, 0.87), (0.92, 0.39, 0.55)),
-        0.72,
-    ),
-)
+
+def _matching(
+    results: Sequence[Result], branch: str, settings: Mapping[str, Any], classes: Sequence[str]
+) -> list[Result]:
+    """Returns the candidates of the first setting that fits, one for each seed."""
+    fitting = [
+        each
+        for each in results
+        if each.candidate.branches == [branch]
+        and _is_comparable(each.candidate, classes)
+        and all(_equal(each.candidate.settings.get(path), v) for path, v in settings.items())
+    ]
+    return [each for each in fitting if each.candidate.setting == fitting[0].candidate.setting]
+
+
+def _is_comparable(candidate: Candidate, published: Sequence[str]) -> bool:
+    """Returns whether a run has the study's classes, photos and frozen, pretrained branches."""
+    config, classes = candidate.config, candidate.predictions.classes
+    try:
+        shared = share_classes(classes, classes=published, mapping={}).names
+    except DataError:
+        return False
+    return (
+        len(classes) == len(shared) == len(published)
+        and candidate.fusion is None
+        and bool(config.data.root)
+        and config.data.source != "demo"
+        and not config.training.unfreeze
+        and all(config.model.weights_of(name) != "random" for name in candidate.branches)
+    )
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, float | int) and isinstance(second, float | int):
+        return math.isclose(first, second, rel_tol=1e-6)
+    return first == second
+
+
+def _beside(published: float, ours: Sequence[float | None]) -> str:
+    known = [100 * value for value in ours if value is not None]
+    if not known:
+        return f"{published:.2f} / -"
+    deviation = f" +- {np.std(known, ddof=1):.2f}" if len(known) > 1 else ""
+    return f"{published:.2f} / {np.mean(known):.2f}{deviation}"

@@ -1,4 +1,4 @@
-"""`python -m ensemble.evaluate`: judges a run's model on labelled images."""
+"""`python -m ensemble.evaluate`: evaluates a run's model on labelled images."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from ensemble.runs.run import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Judges a run on its own validation images, or on other data that shares its classes."""
+    """Evaluates a run on its own validation images, or on other data that shares its classes."""
     return run_command(lambda: _evaluate(argv))
 
 
@@ -24,7 +24,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         EvaluationConfig,
         parts=lambda: "",
         prog="python -m ensemble.evaluate",
-        description="Judge a run's model on labelled images; the report goes into the run.",
+        description="Evaluate a run's model on labelled images; the report goes into the run.",
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder that ensemble.train wrote")
     parser.add_argument(
@@ -47,7 +47,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     parser.add_argument(
         "--flip",
         action="store_true",
-        help="average the answers to each image and to its mirror image",
+        help="average the probabilities of each image and of its mirror image",
     )
     args, judging = read_settings(parser, EvaluationConfig, argv)
     names = ("labels", "source", "merge", "protocol")
@@ -72,6 +72,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         check_location(data)
     load_backend()
     from ensemble.metrics.evaluating import evaluate_run
+    from ensemble.metrics.report_sections import summarize
 
     report, folder = evaluate_run(
         run,
@@ -81,7 +82,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         shared=judging.map or None,
         group=judging.group,
     )
-    print(f"{report.summary()}\n{run.folder / folder}/ holds report.md, confusion.png and more")
+    print(f"{summarize(report)}\n{run.folder / folder}/ holds report.md, confusion.png and more")
 
 
 if __name__ == "__main__":

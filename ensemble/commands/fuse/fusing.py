@@ -15,14 +15,16 @@ from branches.builder import freeze
 from branches.checksums import architecture_checksum, weights_checksum
 from configs.errors import RunError
 from ensemble.commands.compare.candidates import FUSION_FILE
-from ensemble.commands.compare.recorded_answers import Answers, read_answers
 from ensemble.commands.fuse.rules import Mean, Method, Rule, answer_out_of_fold, fit_rule
 from ensemble.data.loading import Split
 from ensemble.data.reading import inspect
 from ensemble.metrics.calibration import calibrate
-from ensemble.metrics.evaluating import judge, training_counts, write_report
-from ensemble.metrics.intervals import Comparison, compare
+from ensemble.metrics.comparison import Comparison, compare
+from ensemble.metrics.evaluating import training_counts, write_report
+from ensemble.metrics.metrics import majority_class
+from ensemble.metrics.predictions import Predictions, read_predictions
 from ensemble.metrics.report import Report
+from ensemble.metrics.report_sections import summarize
 from ensemble.model.composition import MultiBranchModel, compose
 from ensemble.model.layers import class_probabilities, mean_logits
 from ensemble.runs.environment import describe_environment
@@ -56,8 +58,8 @@ class FuseResult:
     def summary(self) -> str:
         """Returns the last screen: what came out and where it lies."""
         return (
-            f"{self.report.summary()}\n"
-            f"  against {self.best}, the best member: {self.over_best.verdict}\n"
+            f"{summarize(self.report)}\n"
+            f"Against {self.best}, the best member: {self.over_best}\n"
             f"{self.run.folder}/ holds model.keras, report.md, confusion.png and more"
         )
 
@@ -82,7 +84,7 @@ def fuse_runs(
     config = config.model_copy(update={"output": output}) if output else config
     Run.refuse_taken(config)
     _refuse_unlike(runs)
-    classes = read_answers(first.folder).classes
+    classes = read_predictions(first.folder).classes
     recorded = recorded_split(first, "validation", classes)
     log.info("%s", recorded.facts["Split"])
     split = inspect(recorded.split, config.data.image_size).readable
@@ -108,20 +110,18 @@ def fuse_runs(
     run.save("split.csv", lambda path: shutil.copyfile(first.folder / "split.csv", path))
     members = [member.name for member in runs]
     save_model(run, ensemble, environment, data=recorded.name, method=method, members=members)
-    report = judge(
+    report = Report(
         f"{run.name} on {recorded.name}, validation",
-        classes,
-        split,
-        answers,
+        Predictions(classes, split.names, split.labels, answers),
+        majority=majority_class(classes, training_counts(first, classes)),
         temperature=temperature,
         same_images=True,
-        training_counts=training_counts(first, classes),
         facts=_facts(runs, method, rule),
     )
     write_report(run, report, split, config.data.image_size)
     hits = [float(np.mean(member.argmax(axis=1) == split.labels)) for member in probabilities]
     best = int(np.argmax(hits))
-    over_best = compare(split.labels, probabilities[best].argmax(axis=1), report.predicted)
+    over_best = compare(split.labels, probabilities[best].argmax(axis=1), answers.argmax(axis=1))
     return FuseResult(run, ensemble, report, runs[best].name, over_best)
 
 
@@ -204,19 +204,21 @@ def _refuse_unlike(runs: Sequence[Run]) -> None:
                 )
 
 
-def _read_probabilities(runs: Sequence[Run], classes: tuple[str, ...], split: Split) -> np.ndarray:
-    """Returns what the runs answered to a split's images, shape `(runs, n, c)`."""
-    digests = read_answers(runs[0].folder).digests
-    wanted = Answers(classes, split.names, split.labels, np.empty((len(split), 0)), digests)
+def _read_probabilities(runs: Sequence[Run], classes: Sequence[str], split: Split) -> np.ndarray:
+    """Returns what the runs predict for the images of a split, shape `(runs, n, c)`."""
+    digests = read_predictions(runs[0].folder).digests
+    nothing = np.zeros((len(split), len(classes)))
+    wanted = Predictions(classes, split.names, split.labels, nothing, digests)
     found = []
     for run in runs:
-        answers = read_answers(run.folder)
-        if answers.classes != classes:
+        predictions = read_predictions(run.folder)
+        if predictions.classes != classes:
             raise RunError(
-                f"{run.folder} has the classes {', '.join(answers.classes)} and {runs[0].folder} "
-                f"has {', '.join(classes)}. Fuse runs of the same classes in the same order."
+                f"{run.folder} has the classes {', '.join(predictions.classes)} and "
+                f"{runs[0].folder} has {', '.join(classes)}. Fuse runs of the same classes in the "
+                "same order."
             )
-        arranged = answers.arranged_as(wanted)
+        arranged = predictions.arranged_as(wanted)
         if arranged is None:
             raise RunError(
                 f"{run.folder} was not validated on the images of {runs[0].folder} as they are "

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from configs.errors import ConfigError, DataError, RunError
 from ensemble.cli.checks import check_face_flags, load_plugins
-from ensemble.cli.command_line import load_backend, run_command, table
+from ensemble.cli.command_line import load_backend, run_command
 from ensemble.cli.flags import Parser, add_prediction_flags
 from ensemble.commands.predict.photos import (
     EVERY,
@@ -17,6 +17,7 @@ from ensemble.commands.predict.photos import (
 )
 from ensemble.model.runtimes import is_export
 from ensemble.runs.run import Run, open_model
+from ensemble.system.text import table
 
 
 def main(argv: Sequence[str] | None = None) -> int:

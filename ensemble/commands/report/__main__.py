@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _report(argv: Sequence[str] | None) -> None:
     parser = Parser(
         prog="python -m ensemble.report",
-        description="Write one HTML file about a run, or about several side by side: figures with "
+        description="Write one HTML file about a run, or about several side by side: metrics with "
         "intervals, curves, confusion, mistakes, data, settings and environment. It opens from "
         "disk, needs no network and prints.",
     )
@@ -36,19 +36,18 @@ def _report(argv: Sequence[str] | None) -> None:
         "runs/report-TIME.html)",
     )
     args = parser.parse_args(argv)
-    _refuse_searches(args.runs)
+    _reject_searches(args.runs)
     candidates = read_candidates(args.runs)
     load_plugins(sorted({name for each in candidates for name in each.config.plugins}))
     from ensemble.commands.report.page import write_page
-    from ensemble.commands.report.reading import read_record
 
-    page = write_page([read_record(candidate) for candidate in candidates])
+    page = write_page(candidates)
     path = args.output or _default_path(args.runs)
     Run(path.parent).write(path.name, page)
     print(f"{path} opens in any browser")
 
 
-def _refuse_searches(folders: Sequence[Path]) -> None:
+def _reject_searches(folders: Sequence[Path]) -> None:
     for folder in folders:
         if (folder / "search.yaml").is_file():
             raise RunError(

@@ -1,27 +1,44 @@
-"""The page: one HTML file that needs nothing else, neither network nor script."""
+"""A page about runs: one HTML file that needs nothing else, neither network nor script."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib import resources
 
-from ensemble.commands.report.comparisons import describe_comparison
-from ensemble.commands.report.elements import Markup, Node, element
-from ensemble.commands.report.reading import RunRecord
-from ensemble.commands.report.sections import describe_run
+from configs.errors import DataError
+from ensemble.commands.compare.candidates import Candidate
+from ensemble.commands.compare.results import compare_candidates
+from ensemble.commands.compare.sections import comparison_sections
+from ensemble.commands.report.html import Markup, element, section_to_html
+from ensemble.commands.report.run_sections import run_sections
+from ensemble.metrics.sections import Notice, Section
 
-# Nothing is fetched and nothing runs, whatever a name in the data may try.
+# Nothing is loaded and nothing runs, whatever a name in the data contains.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
-def write_page(records: Sequence[RunRecord]) -> str:
-    """Returns a page about some runs, compared with the first one where they are several.
+def write_page(candidates: Sequence[Candidate]) -> str:
+    """Returns a page about some runs, compared with the first one where there are several.
 
     Args:
-        records: What the runs keep, one at least.
+        candidates: The runs, one at least.
+
+    Raises:
+        RunError: If a file of a run is damaged.
     """
-    several = len(records) > 1
-    title = f"{len(records)} runs" if several else records[0].name
-    parts = list(_parts(records))
-    links = [element("a", name, href=f"#{anchor}") for name, anchor, _ in parts if anchor]
+    several = len(candidates) > 1
+    title = f"{len(candidates)} runs" if several else candidates[0].name
+    links, cards = [], []
+    if several:
+        links.append(("comparison", "Comparison"))
+        cards.append(section_to_html(_comparison(candidates), "comparison"))
+    for number, candidate in enumerate(candidates, 1):
+        if several:
+            links.append((f"run-{number}", candidate.name))
+            cards.append(element("h2", candidate.name, id=f"run-{number}", class_="run"))
+        for place, section in enumerate(run_sections(candidate), 1):
+            anchor = f"run-{number}-{place}"
+            links += [] if several else [(anchor, section.heading)]
+            cards.append(section_to_html(section, anchor))
+    style = (resources.files("ensemble.commands.report") / "page.css").read_text("utf-8")
     head = [
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -29,47 +46,26 @@ def write_page(records: Sequence[RunRecord]) -> str:
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("link", rel="icon", href="data:,"),
         element("title", f"Report: {title}"),
-        element("style", Markup(_style())),
+        element("style", Markup(style)),
     ]
-    body = [
+    names = ", ".join(candidate.name for candidate in candidates)
+    header = [
+        element("h1", title),
+        element("p", names, class_="faint") if several else None,
         element(
-            "header",
-            element("h1", title),
-            element("p", ", ".join(one.name for one in records), class_="faint")
-            if several
-            else None,
-            element("nav", links, aria_label="Sections"),
+            "nav",
+            [element("a", name, href=f"#{anchor}") for anchor, name in links],
+            aria_label="Sections",
         ),
-        element("main", [content for _, _, content in parts]),
     ]
+    body = [element("header", header), element("main", cards)]
     page = element("html", element("head", head), element("body", body), lang="en")
     return f"<!doctype html>\n{page}\n"
 
 
-def _parts(records: Sequence[RunRecord]) -> Iterator[tuple[str, str, Node]]:
-    """Yields text and anchor of each link, and what it leads to; an empty anchor has no link."""
-    several = len(records) > 1
-    if several:
-        content = describe_comparison([record.candidate for record in records])
-        yield "Comparison", "comparison", _card("Comparison", content, "comparison")
-    for number, record in enumerate(records, 1):
-        if several:
-            yield (
-                record.name,
-                f"run-{number}",
-                element("h2", record.name, id=f"run-{number}", class_="run"),
-            )
-        for place, (name, content) in enumerate(describe_run(record), 1):
-            anchor = f"run-{number}-{place}"
-            yield name, "" if several else anchor, _card(name, content, anchor)
-
-
-def _card(name: str, content: Node, anchor: str) -> Markup:
-    return element(
-        "section", element("h2", name, id=f"{anchor}-name"), content,
-        class_="card", id=anchor, aria_labelledby=f"{anchor}-name",
-    )  # fmt: skip
-
-
-def _style() -> str:
-    return (resources.files("ensemble.commands.report") / "page.css").read_text("utf-8")
+def _comparison(candidates: Sequence[Candidate]) -> Section:
+    try:
+        sections = comparison_sections(compare_candidates(candidates))
+    except DataError as error:
+        return Section("Comparison", [Notice(f"Not compared: {error}")])
+    return Section("Comparison", sections)

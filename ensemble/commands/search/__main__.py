@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
 from configs.search import SearchExperiment
-from ensemble.cli.command_line import load_backend, read_experiment, run_command, table
+from ensemble.cli.command_line import load_backend, read_experiment, run_command
 from ensemble.commands.search.spaces import SearchSpace, label
 from ensemble.commands.search.study import Study
 from ensemble.data.loading import check_location
+from ensemble.system.text import table
 
 if TYPE_CHECKING:
     from ensemble.commands.search.searching import Board

@@ -15,6 +15,7 @@ from configs.files import read_config, write_config
 from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment
 from ensemble.commands.search.spaces import label
+from ensemble.metrics.metrics import objectives
 from ensemble.runs.reproduction import same_data
 from ensemble.runs.run import Run
 from ensemble.system.locks import LockedError, locked
@@ -24,13 +25,6 @@ log = logging.getLogger(__name__)
 _DATA = "data.json"
 _CHILDREN_END = 10.0  # seconds
 _PATIENCE = 2.0  # seconds for another process to write the settings of a search
-
-DIRECTIONS = {
-    "val_macro_f1": "max",
-    "val_accuracy": "max",
-    "val_balanced_accuracy": "max",
-    "val_loss": "min",
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +58,7 @@ class TrialRecord:
     def rank(self, objective: str) -> tuple[float, int]:
         """Returns what a completed trial is sorted by: the least is the best."""
         value = self.metrics[objective]
-        return -value if DIRECTIONS[objective] == "max" else value, self.number
+        return -value if objectives()[objective] == "max" else value, self.number
 
 
 class Study:
@@ -182,7 +176,7 @@ class Study:
         """Writes `trials.csv`, a line for each trial that came to something."""
         records = self.records()
         leaves = list(dict.fromkeys(path for record in records for path in record.values))
-        columns = ["trial", "status", *leaves, *DIRECTIONS]
+        columns = ["trial", "status", *leaves, *objectives()]
         columns += ["epochs", "best_epoch", "seconds", "overhead", "reason"]
         return Run(self.folder).write_table("trials.csv", columns, _rows(records, leaves))
 
@@ -201,7 +195,7 @@ def _rows(records: Sequence[TrialRecord], leaves: Sequence[str]) -> Iterator[lis
             record.number,
             record.status,
             *(label(record.values[leaf]) if leaf in record.values else "" for leaf in leaves),
-            *(record.metrics.get(name, "") for name in DIRECTIONS),
+            *(record.metrics.get(name, "") for name in objectives()),
             record.epochs,
             record.best_epoch,
             f"{record.seconds:.3f}",

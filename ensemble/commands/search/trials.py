@@ -38,7 +38,10 @@ from ensemble.features.extraction import (
 from ensemble.features.frozen_branch import read_features
 from ensemble.features.store import BranchKey, FeatureStore
 from ensemble.metrics.calibration import calibrate
-from ensemble.metrics.evaluating import judge
+from ensemble.metrics.evaluating import write_results
+from ensemble.metrics.metrics import majority_class
+from ensemble.metrics.predictions import Predictions
+from ensemble.metrics.report import Report
 from ensemble.runs.records import record_data, record_weights
 from ensemble.runs.run import Run
 from ensemble.system.devices import has_gpu
@@ -289,26 +292,24 @@ def _train(
     temperature, probabilities = calibrate(
         validation.labels, probabilities, fit=config.training.calibrate
     )
-    report = judge(
+    classes = stock.dataset.classes
+    report = Report(
         f"trial {record.number:04} on {stock.dataset.name}, validation",
-        stock.dataset.classes,
-        validation,
-        probabilities,
+        Predictions(classes, validation.names, validation.labels, probabilities),
+        majority=majority_class(classes, count_classes(stock.images.train.readable, classes)),
         temperature=temperature,
         same_images=True,
-        training_counts=count_classes(stock.images.train.readable, stock.dataset.classes),
         training=history.summary(),
     )
-    metrics = {
-        "val_macro_f1": report.metrics.macro.f1,
-        "val_accuracy": report.metrics.accuracy,
-        "val_balanced_accuracy": report.metrics.balanced_accuracy,
-        "val_loss": history.epochs["val_loss"][history.best_epoch - 1],
-    }
+    metrics = {f"val_{name}": score.value for name, score in report.metrics.scores.items()}
+    metrics["val_loss"] = history.epochs["val_loss"][history.best_epoch - 1]
     objective = space.config.search.objective
+    if objective not in metrics:
+        raise ConfigError(
+            f"The objective {objective} is not defined for {len(classes)} classes. Choose another."
+        )
     folder.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
-    folder.write("predictions.csv", report.predictions_csv())
-    folder.write("report.json", report.as_json())
+    write_results(folder, report)
     record = _completed(record, metrics, history)
     keep_if_best(study, objective, record, progress[-1], stock.origin(labels))
     return record, training

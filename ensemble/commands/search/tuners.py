@@ -23,7 +23,8 @@ from keras_tuner.oracles import BayesianOptimizationOracle, HyperbandOracle, Ran
 
 from configs.errors import RunError
 from ensemble.commands.search.spaces import WITHOUT, Dimension, SearchSpace
-from ensemble.commands.search.study import DIRECTIONS, TrialRecord
+from ensemble.commands.search.study import TrialRecord
+from ensemble.metrics.metrics import objectives
 from ensemble.system.files import write_atomic
 
 log = logging.getLogger(__name__)
@@ -245,7 +246,7 @@ def make_oracle(
     """
     search = space.config.search
     common: dict[str, Any] = {
-        "objective": keras_tuner.Objective(search.objective, DIRECTIONS[search.objective]),
+        "objective": keras_tuner.Objective(search.objective, objectives()[search.objective]),
         "hyperparameters": declare(space.dimensions),
         "seed": space.config.seed + 1,  # KerasTuner takes 0 for none
         "max_consecutive_failed_trials": 10**9,  # it would hang, as it keeps its lock
@@ -305,7 +306,7 @@ class TrialTuner(base_tuner.BaseTuner):
     ) -> None:
         objective = space.config.search.objective
         super().__init__(
-            keras_tuner.Oracle(keras_tuner.Objective(objective, DIRECTIONS[objective])),
+            keras_tuner.Oracle(keras_tuner.Objective(objective, objectives()[objective])),
             directory=folder.parent,
             project_name=folder.name,
         )

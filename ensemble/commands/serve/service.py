@@ -29,8 +29,7 @@ from starlette.routing import Route
 from ensemble.commands.predict.annotation import draw_maps
 from ensemble.commands.predict.answers import as_record
 from ensemble.commands.predict.predictor import Faces, Predictor
-from ensemble.commands.report.elements import element
-from ensemble.commands.report.markdown import to_html
+from ensemble.commands.report.html import element, markdown_to_html
 from ensemble.commands.serve.batch_queue import BatchQueue
 from ensemble.system.cores import count_cores
 
@@ -221,7 +220,7 @@ def _make_page(card: str | None) -> str:
     page = files("ensemble.commands.serve").joinpath("page.html").read_text("utf-8")
     about = ""
     if card is not None:
-        content = element("div", to_html(card), id="card")
+        content = element("div", markdown_to_html(card), id="card")
         about = element("details", element("summary", "Model card"), content, class_="card")
     return page.replace("<!-- card -->", about)
 

@@ -54,7 +54,7 @@ def test_the_recorded_images_are_evaluated_whatever_was_added(run, colours_folde
 
     report, _ = evaluate_run(run)
 
-    assert list(report.names) == names_of(run, "validation")
+    assert list(report.predictions.names) == names_of(run, "validation")
     assert report.problems == []
     assert report.trained_on.repeats == []
 
@@ -115,7 +115,7 @@ def test_metrics_without_training_images_are_those_of_the_other_images(run, othe
     assert report.metrics.images == 13
     assert report.unseen_metrics is not None
     assert report.unseen_metrics.confusion == alone.metrics.confusion
-    assert report.unseen_intervals == alone.intervals
+    assert report.unseen_metrics.per_class == alone.metrics.per_class
 
 
 def test_the_own_training_images_are_called_so(run):

@@ -8,9 +8,10 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from ensemble.metrics.groups import GroupReport, measure_groups
-from ensemble.metrics.metrics import measure
+from ensemble.metrics.predictions import Predictions
+from ensemble.metrics.rendering import as_markdown
 from ensemble.metrics.report import Report
-from ensemble.metrics.report_markdown import as_markdown
+from ensemble.metrics.report_sections import report_sections
 
 SIZES = {"old": 200, "young": 400, "child": 12, "": 7}
 CLASSES = ["a", "b", "c"]
@@ -66,7 +67,7 @@ def test_the_largest_gap_is_between_groups_of_30_images_or_more(groups):
     assert gap.difference.interval.low == pytest.approx(
         gap.difference.value - 1.96 * spread, abs=0.015
     )
-    assert gap.difference.verdict == "better"
+    assert gap.difference.conclusion == "better"
     assert groups.small == [child]
 
 
@@ -80,18 +81,18 @@ def test_without_two_large_groups_there_is_no_gap():
         measure_groups("sex", [""] * 40, labels, labels, 2)
 
 
-def test_a_report_tells_groups_and_warns_of_small_ones(answers, groups):
+def test_a_report_shows_groups_and_warns_of_small_ones(answers, groups):
     _, labels, predicted = answers
-    metrics = measure(labels, np.eye(3)[predicted], CLASSES)
     names = [f"{index}.png" for index in range(len(labels))]
-    plain = Report("run", metrics, CLASSES, names, labels, np.eye(3)[predicted])
+    plain = Report("run", Predictions(CLASSES, names, labels, np.eye(3)[predicted]))
     report = replace(plain, groups=groups)
-    text, content = as_markdown(report), json.loads(report.as_json())
+    text, content = as_markdown(report_sections(report)), json.loads(report.as_json())
 
     assert json.loads(plain.as_json())["groups"] is None
-    assert "## Groups" not in as_markdown(plain)
+    assert "## Groups" not in as_markdown(report_sections(plain))
     assert [group["images"] for group in content["groups"]["groups"]] == [12, 200, 400]
     assert content["groups"]["accuracy_gap"]["best"] == "young"
     assert any("groups child (12) by age" in warning for warning in report.warnings)
+    assert Report.from_dict(content, report.predictions).groups == groups
     assert "7 images of no known group" in text
     assert "young over old" in text

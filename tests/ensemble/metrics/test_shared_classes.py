@@ -1,4 +1,4 @@
-"""Laws of judging a model on some of its classes."""
+"""Laws of evaluating a model on some of its classes."""
 
 import numpy as np
 
@@ -24,9 +24,9 @@ def test_sharing_all_classes_changes_nothing():
     np.testing.assert_allclose(restrict(PROBABILITIES, CLASSES, CLASSES), PROBABILITIES, atol=1e-7)
 
 
-def test_answers_over_all_classes_are_told_too():
+def test_predictions_over_all_classes_are_described_too():
     told = describe_restriction(PROBABILITIES, np.array([0, 1, 0, 0]), CLASSES, SHARED)
 
     assert "over 2 shared classes of 4" in told
-    assert "answers contempt, happiness to 50.00% of these images" in told
-    assert "right on 50.00%" in told
+    assert "predicts contempt, happiness for 50.00% of these images" in told
+    assert "its accuracy is 50.00%" in told

@@ -21,7 +21,7 @@ from ensemble.plots.calibration import plot_reliability, plot_risk_coverage
 from ensemble.plots.confusion import plot_confusion
 from ensemble.plots.curves import plot_curves, plot_histories
 from ensemble.plots.figures import png
-from ensemble.plots.pictures import MOST_ERRORS, MOST_IMAGES, plot_contact_sheet, plot_errors
+from ensemble.plots.pictures import MAX_ERRORS, MAX_IMAGES, plot_contact_sheet, plot_errors
 from ensemble.plots.tradeoff import plot_tradeoff
 
 EMOTIONS = ["neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt"]
@@ -281,7 +281,7 @@ def test_wide_captions_break_before_the_arrow():
 def test_no_more_than_24_errors_are_drawn():
     (sheet,) = make_errors(40, ["happy", "sad"]).axes
 
-    assert len(sheet.images) == len(sheet.texts) == MOST_ERRORS == 24
+    assert len(sheet.images) == len(sheet.texts) == MAX_ERRORS == 24
 
 
 def test_no_mistakes_are_told():
@@ -340,7 +340,7 @@ def test_contact_sheet_has_a_row_for_each_class():
 
     assert texts_of(figure) == {"demo faces", "happy", "sad", "rare"}
     tops = [shown.get_extent()[3] for shown in sheet.images]
-    assert [len(list(row)) for _, row in itertools.groupby(tops)] == [MOST_IMAGES, 3]
+    assert [len(list(row)) for _, row in itertools.groupby(tops)] == [MAX_IMAGES, 3]
 
 
 def test_threads_draw_what_one_thread_draws():

@@ -1,4 +1,4 @@
-"""Laws of comparison: figures are those of the answers, and no gain is claimed unproven."""
+"""Laws of comparison: metrics are those of the predictions, and chance is not called a gain."""
 
 import csv
 import re
@@ -16,13 +16,14 @@ from configs.search import SearchExperiment
 from ensemble.commands.compare.__main__ import main
 from ensemble.commands.compare.candidates import read_candidates
 from ensemble.commands.compare.costs import measure_costs
-from ensemble.commands.compare.verdicts import (
+from ensemble.commands.compare.results import (
     compare_candidates,
     gains_of_fusion,
     spread_over_seeds,
 )
 from ensemble.commands.search.study import Study, TrialRecord, trial_settings
-from ensemble.metrics.metrics import measure
+from ensemble.metrics.evaluating import write_results
+from ensemble.metrics.predictions import Predictions
 from ensemble.metrics.report import Report, TrainingSummary
 from ensemble.model.composition import build_model
 from ensemble.runs.run import Run
@@ -34,7 +35,7 @@ LABELS = np.arange(IMAGES) % 3
 WriteRun = Callable[..., Path]
 
 
-def answers(correct: Sequence[int] | range, sureness: float = 0.8) -> np.ndarray:
+def predict(correct: Sequence[int] | range, sureness: float = 0.8) -> np.ndarray:
     """Returns probabilities that are right on some images and name the next class on others."""
     predicted = (LABELS + 1) % 3
     predicted[list(correct)] = LABELS[list(correct)]
@@ -43,7 +44,7 @@ def answers(correct: Sequence[int] | range, sureness: float = 0.8) -> np.ndarray
     return probabilities
 
 
-def write_answers(
+def write_predictions(
     run: Run,
     probabilities: np.ndarray,
     *,
@@ -56,18 +57,10 @@ def write_answers(
     columns = [CLASSES.index(name) for name in classes]
     labels = np.argsort(columns)[LABELS[order]]
     probabilities = probabilities[order][:, columns]
-    classes = names or classes
-    report = Report(
-        subject="test",
-        metrics=measure(labels, probabilities, classes),
-        classes=classes,
-        names=[f"{prefix}{row:03}.png" for row in order],
-        labels=labels,
-        probabilities=probabilities,
-        training=TrainingSummary(3, 2, "val_accuracy", {}),
-    )
-    run.write("predictions.csv", report.predictions_csv())
-    run.write("report.json", report.as_json())
+    images = [f"{prefix}{row:03}.png" for row in order]
+    predictions = Predictions(names or classes, images, labels, probabilities)
+    training = TrainingSummary(3, 2, "val_accuracy", {})
+    write_results(run, Report("test", predictions, training=training))
     epochs = [(1, "head", 0.5, 0.4, 1.2, 1.3), (2, "head", 0.75, 0.6, 1.0, 1.1)]
     epochs.append((3, "head", 0.9, 0.5, 0.8, 1.4))
     header = ["epoch", "phase", "accuracy", "val_accuracy", "loss", "val_loss"]
@@ -97,7 +90,7 @@ def write_run(tmp_path: Path) -> WriteRun:
         run = Run(tmp_path / "runs" / name)
         config = make_settings(branches, **changes)
         run.write("config.yaml", write_config(config.model_dump(mode="json", exclude_none=True)))
-        write_answers(run, probabilities, **(written or {}))
+        write_predictions(run, probabilities, **(written or {}))
         return run.folder
 
     return write
@@ -108,9 +101,9 @@ def compare(*folders: Path, output: Path | None = None) -> list[str]:
     return ["--no-timing", "--output", str(place), *map(str, folders)]
 
 
-def test_a_gain_that_the_images_do_not_prove_is_called_so(write_run, capsys):
-    first = write_run("first", answers(range(200)))
-    second = write_run("second", answers(range(203)), training={"epochs": 9})
+def test_a_gain_that_may_be_chance_is_not_significant(write_run, capsys):
+    first = write_run("first", predict(range(200)))
+    second = write_run("second", predict(range(203)), training={"epochs": 9})
 
     assert main(compare(first, second)) == 0
 
@@ -118,12 +111,12 @@ def test_a_gain_that_the_images_do_not_prove_is_called_so(write_run, capsys):
     assert "67.67%" in line
     assert "+1.00 [" in line
     assert "0.25" in line  # 3 images differ: 2 / 2 ** 3
-    assert line.endswith("no proven gain")
+    assert line.endswith("not significantly better")
 
 
-def test_a_gain_that_the_images_prove_is_called_better(write_run, capsys):
-    first = write_run("first", answers(range(150)))
-    second = write_run("second", answers(range(210)), training={"epochs": 9})
+def test_a_significant_gain_is_called_better(write_run, capsys):
+    first = write_run("first", predict(range(150)))
+    second = write_run("second", predict(range(210)), training={"epochs": 9})
 
     main(compare(first, second))
 
@@ -132,15 +125,15 @@ def test_a_gain_that_the_images_prove_is_called_better(write_run, capsys):
 
 
 def test_images_and_classes_are_matched_by_name_and_not_by_place(write_run):
-    first = write_run("first", answers(range(200)))
+    first = write_run("first", predict(range(200)))
     order = np.random.default_rng(0).permutation(IMAGES)
     written = {"order": order, "classes": ["sad", "neutral", "happy"]}
-    shuffled = write_run("shuffled", answers(range(200)), written=written)
-    other = write_run("other", answers(range(100, 300)), written=written)
+    shuffled = write_run("shuffled", predict(range(200)), written=written)
+    other = write_run("other", predict(range(100, 300)), written=written)
 
     one, same, different = compare_candidates(read_candidates([first, shuffled, other]))
 
-    np.testing.assert_array_equal(same.answers.probabilities, one.answers.probabilities)
+    np.testing.assert_array_equal(same.predictions.probabilities, one.predictions.probabilities)
     assert same.metrics.confusion == one.metrics.confusion
     assert same.against_first.mcnemar.only_first == same.against_first.mcnemar.only_second == 0
     assert different.against_first.mcnemar.only_first == 100
@@ -148,8 +141,8 @@ def test_images_and_classes_are_matched_by_name_and_not_by_place(write_run):
 
 
 def test_the_paired_interval_is_that_of_resampled_images(write_run):
-    first = write_run("first", answers(range(200)))
-    second = write_run("second", answers(range(30, 245)), training={"epochs": 9})
+    first = write_run("first", predict(range(200)))
+    second = write_run("second", predict(range(30, 245)), training={"epochs": 9})
     right = np.zeros((2, IMAGES))
     right[0, :200] = right[1, 30:245] = 1
     rows = np.random.default_rng(3).integers(IMAGES, size=(4000, IMAGES))
@@ -166,19 +159,21 @@ def test_the_paired_interval_is_that_of_resampled_images(write_run):
 @pytest.mark.parametrize(
     "written", [{"prefix": "other/"}, {"order": range(299)}, {"classes": ["happy", "sad"]}]
 )
-def test_answers_to_other_images_are_refused_in_a_sentence(written, write_run, capsys):
-    first = write_run("first", answers(range(200)))
+def test_predictions_of_other_images_are_rejected_in_a_sentence(written, write_run, capsys):
+    first = write_run("first", predict(range(200)))
     if "classes" in written:
-        second = write_run("second", answers(range(200)), training={"epochs": 9})
+        second = write_run("second", predict(range(200)), training={"epochs": 9})
         path = second / "predictions.csv"
         path.write_text(path.read_text().replace("neutral", "angry"))
     else:
-        second = write_run("second", answers(range(200)), written=written, training={"epochs": 9})
+        second = write_run("second", predict(range(200)), written=written, training={"epochs": 9})
 
     assert main(compare(first, second)) == 2
 
     told = capsys.readouterr().err
-    assert told.startswith("error: first and second answered different images or classes")
+    assert told.startswith(
+        "error: first and second have predictions of different images or classes"
+    )
     assert "first/split.csv" in told
     assert told.count("error") == 1
 
@@ -190,11 +185,11 @@ def test_answers_to_other_images_are_refused_in_a_sentence(written, write_run, c
         ("predictions.csv", None, "it has no predictions.csv"),
         ("predictions.csv", "name,label\n", "cannot be read"),
         ("predictions.csv", "name,label,predicted,confidence,a\nx,b,a,1,1\n", "cannot be read"),
-        ("report.json", "{", "The epochs of"),
+        ("report.json", "{", "report.json cannot be read"),
     ],
 )
-def test_a_damaged_run_is_told_in_a_sentence(name, text, told, write_run, capsys):
-    folder = write_run("first", answers(range(200)))
+def test_a_damaged_run_is_reported_in_a_sentence(name, text, told, write_run, capsys):
+    folder = write_run("first", predict(range(200)))
     if text is None:
         (folder / name).unlink()
     else:
@@ -204,27 +199,27 @@ def test_a_damaged_run_is_told_in_a_sentence(name, text, told, write_run, capsys
     assert told in capsys.readouterr().err
 
 
-def test_runs_that_differ_in_seed_alone_are_told_as_mean_and_deviation(write_run, capsys):
+def test_runs_that_differ_only_in_seed_are_reported_as_mean_and_deviation(write_run, capsys):
     correct = (180, 190, 210)
     folders = [
-        write_run(f"seed{seed}", answers(range(count)), seed=seed)
+        write_run(f"seed{seed}", predict(range(count)), seed=seed)
         for seed, count in enumerate(correct, start=1)
     ]
-    folders.append(write_run("other", answers(range(100)), training={"epochs": 9}))
+    folders.append(write_run("other", predict(range(100)), training={"epochs": 9}))
     accuracies = np.array(correct) / IMAGES
 
-    standings = compare_candidates(read_candidates(folders))
-    (spread,) = spread_over_seeds(standings)
+    results = compare_candidates(read_candidates(folders))
+    (spread,) = spread_over_seeds(results)
 
     assert [candidate.name for candidate in spread.candidates] == ["seed1", "seed2", "seed3"]
-    assert spread.accuracy == pytest.approx((accuracies.mean(), accuracies.std(ddof=1)))
+    assert spread.scores["accuracy"] == pytest.approx((accuracies.mean(), accuracies.std(ddof=1)))
     assert main(compare(*folders)) == 0
     assert "64.44% +- 5.09%" in capsys.readouterr().out
 
 
-def test_seeds_may_have_drawn_images_of_their_own_and_are_not_paired_then(write_run, capsys):
-    first = write_run("first", answers(range(180)), seed=1)
-    second = write_run("second", answers(range(200)), seed=2, written={"prefix": "other/"})
+def test_seeds_with_images_of_their_own_are_not_paired(write_run, capsys):
+    first = write_run("first", predict(range(180)), seed=1)
+    second = write_run("second", predict(range(200)), seed=2, written={"prefix": "other/"})
 
     assert main(compare(first, second)) == 0
 
@@ -239,12 +234,12 @@ def test_a_fused_candidate_stands_beside_its_best_branch_and_their_average(write
     first[np.arange(IMAGES), LABELS] += 0.5
     second[np.arange(IMAGES), LABELS] += 0.3
     first, second = (each / each.sum(axis=1, keepdims=True) for each in (first, second))
-    fused = answers(range(290))
+    fused = predict(range(290))
     folders = [
         write_run("fused", fused, ["vgg16", "densenet121"]),
         write_run("vgg", first, ["vgg16"]),
         write_run("dense", second, ["densenet121"]),
-        write_run("dense-lucky", answers(range(299)), ["densenet121"], training={"epochs": 9}),
+        write_run("dense-lucky", predict(range(299)), ["densenet121"], training={"epochs": 9}),
     ]
     right = [np.mean(each.argmax(axis=1) == LABELS) for each in (first, second)]
     average = np.mean(((first + second) / 2).argmax(axis=1) == LABELS)
@@ -261,30 +256,32 @@ def test_a_fused_candidate_stands_beside_its_best_branch_and_their_average(write
 
 
 def test_a_late_fusion_stands_beside_its_members(write_run):
-    folders = [write_run("one", answers(range(150))), write_run("two", answers(range(100, 290)))]
-    fused = write_run("late", answers(range(200)))
+    folders = [write_run("one", predict(range(150))), write_run("two", predict(range(100, 290)))]
+    fused = write_run("late", predict(range(200)))
     (fused / "fusion.json").write_text(
         '{"method": "average", "members": ["../one", "../two"], "branches": ["vgg16", "vgg16:2"]}'
     )
 
-    standings = compare_candidates(read_candidates([fused, *folders]))
-    (gain,) = gains_of_fusion(standings)
+    results = compare_candidates(read_candidates([fused, *folders]))
+    (gain,) = gains_of_fusion(results)
 
-    assert standings[0].candidate.branches == ["vgg16", "vgg16:2"]
+    assert results[0].candidate.branches == ["vgg16", "vgg16:2"]
     assert gain.best.candidate.name == "two"
     assert gain.over_best.accuracy.value == pytest.approx((200 - 190) / 300)
     assert gain.average is not None
-    assert spread_over_seeds(standings) == []
+    assert spread_over_seeds(results) == []
 
 
 @pytest.mark.parametrize("digests", [("a", "a"), ("a", ""), ("", ""), ("a", "b")])
 def test_images_of_one_name_are_the_same_only_with_the_same_content(write_run, digests):
-    runs = [Run(write_run(f"run{n}", answers(range(200)))) for n in range(2)]
+    runs = [Run(write_run(f"run{n}", predict(range(200)))) for n in range(2)]
     for run, digest in zip(runs, digests, strict=True):
         rows = [(f"{row:03}.png", "validation", digest) for row in range(IMAGES)]
         run.write_table("split.csv", ["path", "split", "sha256"], rows)
 
-    first, second = (candidate.answers for candidate in read_candidates([r.folder for r in runs]))
+    first, second = (
+        candidate.predictions for candidate in read_candidates([r.folder for r in runs])
+    )
 
     assert (second.arranged_as(first) is None) == (digests == ("a", "b"))
 
@@ -298,7 +295,7 @@ def write_study_runs(write_run):
         return [
             write_run(
                 f"{branch}-{initializer}",
-                answers(range(count)),
+                predict(range(count)),
                 [branch],
                 model={**model, "head": {"kernel_initializer": initializer}},
                 **{"data": {"root": ["faces"]}, **changes},
@@ -351,9 +348,9 @@ def test_other_names_of_the_studys_classes_are_comparable(write_study_runs, caps
 
 
 def test_the_options_of_a_head_count_whether_they_are_written_or_not(write_run):
-    plain = write_run("plain", answers(range(100)))
-    stated = write_run("stated", answers(range(100)), model={"head": {"units": 512}})
-    other = write_run("other", answers(range(100)), model={"head": {"units": 256}})
+    plain = write_run("plain", predict(range(100)))
+    stated = write_run("stated", predict(range(100)), model={"head": {"units": 512}})
+    other = write_run("other", predict(range(100)), model={"head": {"units": 256}})
 
     first, second, third = (
         candidate.setting for candidate in read_candidates([plain, stated, other])
@@ -383,7 +380,7 @@ def search_folder(tmp_path: Path) -> Path:
             continue
         trial = study.trial(number)
         trial.write("config.yaml", trial_settings(make_settings(branches)))
-        write_answers(trial, answers(range(count)))
+        write_predictions(trial, predict(range(count)))
         study.write(TrialRecord(number, "completed", values, {"val_macro_f1": count / 300}))
     return study.folder
 
@@ -404,7 +401,7 @@ def test_the_folder_holds_figures_text_and_curves(search_folder, tmp_path, capsy
     main(compare(search_folder, output=output))
 
     assert {path.name for path in output.iterdir()} == {
-        "comparison.txt", "comparison.csv", "curves.png",
+        "comparison.txt", "comparison.csv", "curves.png", "scores.png",
     }  # fmt: skip
     Image.open(output / "curves.png").verify()
     assert (output / "comparison.txt").read_text() in capsys.readouterr().out.replace(
@@ -423,7 +420,7 @@ def test_models_of_one_build_are_measured_once_and_parameters_counted(
     first, second, third = (
         write_run(
             name,
-            answers(range(200)),
+            predict(range(200)),
             data={"image_size": 16},
             model={"branches": branches, "head": "linear"},
             training={"epochs": epochs},

@@ -221,7 +221,7 @@ def test_runs_are_fused_into_runs_that_can_be_judged_again(two_runs, tmp_path):
         report, folder = evaluate_run(Run.open(result.run.folder))
         assert report.calibration.temperature == temperature
         assert report.metrics.images == len(mean)
-        assert report.metrics.baseline.accuracy == 0.5
+        assert report.metrics.scores["accuracy"].baseline == 0.5
         if method == "average":
             for place in (".", folder):
                 for name, answer in predictions_of(result.run.folder / place).items():

@@ -1,10 +1,8 @@
-"""Laws of the page: it tells what the run's files tell, needs nothing, and obeys no name."""
+"""Laws of the page: it shows what the run's files hold, needs nothing, and runs no name."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +14,9 @@ from configs.schema import ExperimentConfig
 from ensemble.commands.report.__main__ import main
 from ensemble.data.registry import Problem
 from ensemble.metrics.card import write_card
+from ensemble.metrics.evaluating import write_results
 from ensemble.metrics.groups import measure_groups
-from ensemble.metrics.metrics import measure
+from ensemble.metrics.predictions import Predictions
 from ensemble.metrics.report import Report, TrainingSummary
 from ensemble.runs.run import Run
 
@@ -31,20 +30,18 @@ MEMBERS = ["<b>old</b>"] * 45 + ["young"] * 45
 WriteRun = Callable[..., Path]
 
 
-def judge(
+def evaluate(
     correct: int, prefix: str = "", temperature: float = 1.0, members: Sequence[str] = ()
 ) -> Report:
-    """Returns a report on answers of which the first ones are right."""
+    """Returns a report on predictions of which the first ones are correct."""
     predicted = np.where(np.arange(IMAGES) < correct, LABELS, (LABELS + 1) % 3)
     probabilities = np.full((IMAGES, 3), 0.1)
     probabilities[np.arange(IMAGES), predicted] = 0.8
+    names = [f"{prefix}{label}/{row}.png" for row, label in enumerate(LABELS)]
     return Report(
         subject=f"mine {HOSTILE} on faces, validation",
-        metrics=measure(LABELS, probabilities, CLASSES, [5, 3, 3]),
-        classes=CLASSES,
-        names=[f"{prefix}{label}/{row}.png" for row, label in enumerate(LABELS)],
-        labels=LABELS,
-        probabilities=probabilities,
+        predictions=Predictions(CLASSES, names, LABELS, probabilities),
+        majority=CLASSES[0],
         temperature=temperature,
         same_images=True,
         training=TrainingSummary(3, 2, "val_accuracy"),
@@ -52,12 +49,6 @@ def judge(
         problems=[Problem(f"{HOSTILE}.png", "not an image")],
         groups=measure_groups("age", members, LABELS, predicted, 3) if members else None,
     )
-
-
-def keep(run: Run, report: Report, folder: str = ".", **more: Any) -> None:
-    content = {**json.loads(report.as_json()), **more}
-    run.write_json(f"{folder}/report.json", content)
-    run.write(f"{folder}/predictions.csv", report.predictions_csv())
 
 
 @pytest.fixture
@@ -77,21 +68,19 @@ def write_run(tmp_path: Path) -> WriteRun:
         branch: str = "vgg16",
         temperature: float = 1.0,
         members: Sequence[str] = (),
-        **more: Any,
     ) -> Path:
         run = Run(tmp_path / "runs" / name)
         values = {"data": {"root": [colours], "image_size": 32}, "model": {"branches": [branch]}}
         config = ExperimentConfig.model_validate(values)
-        report = judge(correct, prefix, temperature, members)
+        report = evaluate(correct, prefix, temperature, members)
         run.write("config.yaml", write_config(config.model_dump(mode="json", exclude_none=True)))
-        keep(run, report, **more)
+        write_results(run, report)
         header = ["epoch", "phase", "accuracy", "val_accuracy", "loss", "val_loss"]
         epochs: list[list[object]] = [[1, "head", 0.5, 0.4, 1.2, 1.3], [2, "head", 0.7, 0.6, 1, 1]]
         run.write_table("history.csv", header, [*epochs, [3, "images", 0.9, 0.5, "nan", 1.4]])
         rows = [("t.png", CLASSES[0], "train")]
-        rows += [
-            (name, CLASSES[LABELS[row]], "validation") for row, name in enumerate(report.names)
-        ]
+        names = report.predictions.names
+        rows += [(name, CLASSES[LABELS[row]], "validation") for row, name in enumerate(names)]
         run.write_table("split.csv", ["path", "label", "split"], rows)
         run.write_table(
             "duplicates.csv",
@@ -125,7 +114,8 @@ class Page(HTMLParser):
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
+        if tag not in VOID:  # as in <img ... />
+            assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         if self._open[-1:] != ["style"]:
@@ -138,31 +128,44 @@ def open_page(*folders: Path) -> Page:
     return Page(path)
 
 
-def test_the_page_tells_what_the_files_tell(write_run):
+def test_the_page_shows_what_the_files_hold(write_run):
     page = open_page(write_run("mine"))
 
-    report = judge(60)
-    ends = report.intervals.accuracy
-    told = [
-        "66.67%",
-        f"95 %: {ends.low:.1%} to {ends.high:.1%}",
-        "majority class: 33.33%",
-        f"{report.intervals.macro_f1.low:.3f} to {report.intervals.macro_f1.high:.3f}",
+    scores = evaluate(60).metrics.scores
+    shown = [
+        f"Accuracy 66.67% {scores['accuracy'].interval:.1%} 33.33%",
+        f"Macro-F1 {scores['macro_f1'].value:.3f} {scores['macro_f1'].interval:.3f}",
         "the weights are those of epoch 2",
-        "fine-tuning",
-        "1 images or rows could not be used",
+        "Fine-tuning",
+        "1 image could not be used",
         "1 of train in validation too (exact)",
         "train.py",
         "image_size: 32",
         "Intended use",
     ]
-    assert [text for text in told if text not in page.text] == []
+    assert [text for text in shown if text not in page.text] == []
     assert page.tags.count("figure") == 24
     pictures = [value for name, value in page.attributes if name == "src"]
     assert all(value.startswith("data:image/jpeg;base64,") for value in pictures)
 
 
-def test_a_name_from_the_data_is_shown_and_not_obeyed(write_run):
+def test_figures_have_a_title_and_the_numbers_of_the_files(write_run):
+    page = open_page(write_run("mine", members=MEMBERS))
+
+    assert page.tags.count("svg") == page.tags.count("title") - 1 == 6  # one is the page's
+    for title in (
+        "F1 and recall of each class with 95 % intervals",
+        "Accuracy and macro-F1 by age with 95 % intervals",
+        "Confusion matrix: counts, and proportions of each true class",
+        "Reliability diagram: accuracy and number of images by confidence",
+        "Proportion of mistakes among the most confident images",
+        "Accuracy and loss over 3 epochs; epoch 2 is the best",
+    ):
+        assert title in page.texts
+    assert "60.0% at epoch 2" in page.text
+
+
+def test_a_name_from_the_data_is_shown_as_text(write_run):
     page = open_page(write_run("mine", members=MEMBERS))
 
     assert "script" not in page.tags
@@ -170,11 +173,11 @@ def test_a_name_from_the_data_is_shown_and_not_obeyed(write_run):
     assert "onerror" not in {name for name, _ in page.attributes}
     assert HOSTILE in page.text
     assert "<b>old</b>" in page.text
-    links = [value for name, value in page.attributes if name in {"href", "src"}]
+    links = [value for name, value in page.attributes if name in {"href", "src", "xlink:href"}]
     assert all(value.startswith(("#", "data:")) for value in links)
 
 
-def test_groups_are_told_where_there_are_some(write_run):
+def test_groups_are_shown_where_there_are_some(write_run):
     plain = open_page(write_run("plain"))
     full = open_page(write_run("full", members=MEMBERS))
 
@@ -183,11 +186,11 @@ def test_groups_are_told_where_there_are_some(write_run):
     assert "<b>old</b> over young" in full.text
 
 
-def test_calibration_is_told_before_and_after_the_temperature(write_run):
+def test_calibration_is_shown_before_and_after_the_temperature(write_run):
     page = open_page(write_run("mine", temperature=1.25))
 
-    assert "the temperature 1.250, fitted on validation images" in page.text
-    assert "which flatters it" in page.text
+    assert "a temperature of 1.250, fitted on validation images" in page.text
+    assert "the scores after it are optimistic" in page.text
     sharper = 0.8**1.25 / (0.8**1.25 + 2 * 0.1**1.25)
     assert f"{abs(2 / 3 - sharper):.4f} {abs(2 / 3 - 0.8):.4f}" in page.text  # one bin each
 
@@ -195,29 +198,30 @@ def test_calibration_is_told_before_and_after_the_temperature(write_run):
 def test_without_a_temperature_nothing_is_called_before_and_after(write_run):
     page = open_page(write_run("mine"))
 
-    assert "No temperature was fitted" in page.text
+    assert "no temperature was fitted" in page.text
     assert "Before" not in page.texts
 
 
 def test_runs_are_compared_image_by_image(write_run):
     page = open_page(write_run("first"), write_run("second", 63, branch="densenet121"))
 
-    assert "densenet121 : no proven gain: +3.33 points" in page.text
-    assert "McNemar p 0.25" in page.text
+    assert "+3.33 [+0.00, +7.78] 0.25 not significantly better" in page.text
+    assert "McNemar p" in page.text
     better = open_page(write_run("first"), write_run("third", 80, branch="densenet121"))
-    assert "better: +22.22 points" in better.text
+    assert " better" in better.text
+    assert "+22.22 [" in better.text
 
 
 def test_runs_on_other_images_are_shown_and_not_compared(write_run):
     page = open_page(write_run("first"), write_run("second", prefix="b", branch="densenet121"))
 
-    assert "Not compared: first and second answered different images" in page.text
-    assert page.texts.count("Worst mistakes") == 2
+    assert "Not compared: first and second have predictions of different images" in page.text
+    assert page.texts.count("Confusion") == 2
 
 
 def test_other_evaluations_of_a_run_are_shown(write_run):
     folder = write_run("mine")
-    keep(Run(folder), judge(90), "evaluations/faces-test")
+    write_results(Run(folder), evaluate(90), "evaluations/faces-test")
 
     page = open_page(folder)
 
@@ -236,7 +240,7 @@ def test_where_the_images_are_gone_the_sheet_of_the_run_is_shown(write_run, tmp_
     assert [value[:22] for value in sources] == ["data:image/png;base64,"]
 
 
-def test_the_page_lies_in_the_run_unless_told_otherwise(write_run, capsys, monkeypatch, tmp_path):
+def test_the_page_is_in_the_run_by_default(write_run, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     first, second = write_run("first"), write_run("second")
 
@@ -296,10 +300,10 @@ def test_it_opens_in_a_browser_at_every_width_and_fetches_nothing(write_run, tab
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         shown = tab.evaluate("document.body.innerText")
         assert "66.67%" in shown
-        assert "better: +22.22 points" in shown
-        # Ink and ground are of opposite ends, whichever is the light one.
-        ink = tab.evaluate("getComputedStyle(document.querySelector('.chart .heading')).fill")
-        assert (ink == "rgb(236, 236, 236)") == dark
+        assert "+22.22 [" in shown
+        # The dark ink of figures is inverted on a dark page.
+        style = tab.evaluate("getComputedStyle(document.querySelector('svg.chart')).filter")
+        assert style.startswith("invert") == dark
         assert tab.evaluate("document.querySelector('.pictures img').naturalWidth") == 32
     assert tab.complaints == []
     assert {url for url in tab.requests if not url.startswith("data:")} == {path.as_uri()}
