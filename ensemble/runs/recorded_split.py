@@ -8,6 +8,7 @@ import numpy as np
 
 from configs.errors import DataError, RunError
 from configs.schema import DataConfig
+from ensemble.data.decoding import ImageError
 from ensemble.data.files import is_image
 from ensemble.data.inspection import Images, inspect_dataset
 from ensemble.data.labels import fold, map_classes
@@ -21,10 +22,9 @@ from ensemble.data.loading import (
     locate,
     short_name,
 )
+from ensemble.data.reading import content_digest, map_ahead
 from ensemble.data.registry import Collection, ImageStore, Location, Problem, Record
 from ensemble.faces.store import face_images
-from ensemble.data.decoding import ImageError
-from ensemble.data.reading import content_digest, map_ahead
 from ensemble.runs.run import Run
 
 _GONE, _CHANGED = "missing or unreadable", "changed since the training"

@@ -10,12 +10,12 @@ import numpy as np
 
 from branches.checksums import file_checksum, weights_checksum
 from configs.schema import ExperimentConfig, ModelConfig
+from ensemble.data.inspection import Images
 from ensemble.data.leakage import count_copies, describe_repeats
 from ensemble.data.loading import Dataset
-from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.data.reading import Inspection
+from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.model.composition import MultiBranchModel
-from ensemble.data.inspection import Images
 from ensemble.runs.reproduction import WEIGHTED
 from ensemble.runs.run import Run
 

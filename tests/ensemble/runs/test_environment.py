@@ -12,9 +12,9 @@ import pytest
 from branches.arithmetic import describe_arithmetic, set_arithmetic
 from branches.builder import build_branch
 from ensemble.runs import environment
+from ensemble.runs.environment import describe_environment
 from ensemble.training import cluster
 from ensemble.training.distribution import ALONE
-from ensemble.runs.environment import describe_environment
 
 ROOT = Path(__file__).resolve().parents[3]
 USUAL = {
@@ -45,7 +45,8 @@ def test_other_settings_of_keras_decide_nothing_in_a_command(tmp_path):
     settings = {"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1}
     (tmp_path / "keras.json").write_text(json.dumps(settings))
     code = (
-        "import json; from ensemble.cli.command_line import load_backend; load_backend(devices=False); "
+        "import json; from ensemble.cli.command_line import load_backend; "
+        "load_backend(devices=False); "
         "from branches.arithmetic import describe_arithmetic; import keras; "
         "assert keras.config.max_epochs() is None; "
         "print(json.dumps(describe_arithmetic()))"

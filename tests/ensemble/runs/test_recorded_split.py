@@ -11,8 +11,8 @@ from PIL import Image
 
 from configs.errors import DataError
 from configs.schema import ExperimentConfig
-from ensemble.data.reading import inspect
 from ensemble.data.inspection import inspect_dataset
+from ensemble.data.reading import inspect
 from ensemble.data.registry import SOURCES
 from ensemble.faces.store import read_dataset
 from ensemble.runs.recorded_split import recorded_split

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from configs.schema import ExperimentConfig
+from ensemble.commands.train.__main__ import main as train
 from ensemble.experiment import fit
 from ensemble.runs.reproduction import compare_traces, read_trace
-from ensemble.commands.train.__main__ import main as train
 
 MakeConfig = Callable[..., ExperimentConfig]
 
