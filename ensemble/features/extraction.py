@@ -1,4 +1,4 @@
-"""Extraction: the frozen branches of an experiment and the features that they fill a store with."""
+"""Extraction: the frozen branches of an experiment, and the features that they store."""
 
 import logging
 from collections.abc import Sequence
@@ -20,13 +20,15 @@ log = logging.getLogger(__name__)
 
 
 def build_frozen(config: ExperimentConfig, dataset: Dataset) -> tuple[keras.Model, ModelConfig]:
-    """Builds the extractor; drawn images may do with random weights, and it is told.
+    """Builds the extractor, with random weights and a warning if ImageNet's are not available.
+
+    Random weights are a fallback for synthetic images only.
 
     Returns:
-        The extractor, and the settings of the model with the weights that it got.
+        The extractor, and the settings of the model with its actual weights.
 
     Raises:
-        WeightsError: If weights cannot be had, and the images are not drawn.
+        WeightsError: If weights are not available, and the images are not synthetic.
     """
     model = config.model
     build = partial(
@@ -43,7 +45,7 @@ def build_frozen(config: ExperimentConfig, dataset: Dataset) -> tuple[keras.Mode
         if not dataset.synthetic or set(weights.values()) != {"imagenet"}:
             raise
         log.warning(
-            "\n*** RANDOM WEIGHTS: the demo goes on without ImageNet weights. Its figures show\n"
+            "\n*** RANDOM WEIGHTS: the demo continues without ImageNet weights. Its figures show\n"
             "*** that everything works, not what the branches can do. The reason:\n*** %s\n",
             error,
         )
@@ -71,7 +73,7 @@ def freeze_branches(
 def fill_branches(
     branches: Sequence[FrozenBranch], images: Images, config: ExperimentConfig
 ) -> None:
-    """Sees to it that the features of all views of all images are stored."""
+    """Stores the features of all views of all images."""
     views = training_views(config.data, config.seed)
     for branch in branches:
         branch.fill(images.train.readable, images.train.digests, views)
@@ -79,7 +81,7 @@ def fill_branches(
 
 
 def log_start(config: ExperimentConfig, dataset: Dataset) -> None:
-    """Tells on the screen what is going to be looked at by what."""
+    """Logs data, branches, head and devices."""
     for note in dataset.notes:
         log.info("%s", note)
     log.info(
@@ -101,6 +103,6 @@ def log_start(config: ExperimentConfig, dataset: Dataset) -> None:
 
 
 def describe_branch(branch: FrozenBranch) -> str:
-    """Returns what was extracted by what, and what was there already."""
+    """Returns how many views were extracted, by which engine, and how many were reused."""
     how = f" by {branch.engine}" if branch.engine else ""
     return f"{branch.label}: {branch.extracted:,} views extracted{how}, {branch.reused:,} reused"

@@ -1,4 +1,4 @@
-"""`python -m ensemble.extract`: fills the store of features ahead of trainings."""
+"""`python -m ensemble.extract`: stores the features for a training in advance."""
 
 import sys
 from collections.abc import Sequence

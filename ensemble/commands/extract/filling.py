@@ -1,4 +1,4 @@
-"""Stores the features of a training ahead of it."""
+"""Stores the features for a training in advance."""
 
 import time
 
@@ -20,10 +20,10 @@ from ensemble.features.extraction import (
 
 
 def fill_store(config: ExperimentConfig) -> str:
-    """Extracts the features that a training with these settings would, and stores them.
+    """Extracts and stores the features that a training with these settings reads.
 
     Returns:
-        Lines that say what was done, for the screen.
+        Lines that report what was done.
 
     Raises:
         UserError: If data, weights or the store cannot be used.

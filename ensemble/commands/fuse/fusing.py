@@ -82,7 +82,7 @@ def fuse_runs(
     first = runs[0]
     config = first.config.model_copy(update={"name": name})
     config = config.model_copy(update={"output": output}) if output else config
-    Run.refuse_taken(config)
+    Run.check_name(config)
     _refuse_unlike(runs)
     classes = read_predictions(first.folder).classes
     recorded = recorded_split(first, "validation", classes)
