@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from configs.schema import ExperimentConfig
     from ensemble.commands.export.exporting import export_model, export_run
-    from ensemble.commands.extract.filling import fill_store
     from ensemble.commands.fuse.fusing import fuse_models, fuse_runs
     from ensemble.commands.predict.predictor import Prediction, Predictor
     from ensemble.data.loading import Dataset, load_dataset
     from ensemble.data.registry import Location
     from ensemble.experiment import FitResult, fit
+    from ensemble.features.extraction import fill_store
     from ensemble.features.frozen_branch import FrozenBranch
     from ensemble.features.store import FeatureStore
     from ensemble.metrics.evaluating import evaluate_run
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "configs.schema": "ExperimentConfig",
     "ensemble.commands.export.exporting": "export_model export_run",
-    "ensemble.commands.extract.filling": "fill_store",
     "ensemble.commands.fuse.fusing": "fuse_models fuse_runs",
     "ensemble.commands.predict.predictor": "Prediction Predictor",
     "ensemble.data.loading": "Dataset load_dataset",
     "ensemble.data.registry": "Location",
     "ensemble.experiment": "FitResult fit",
+    "ensemble.features.extraction": "fill_store",
     "ensemble.features.frozen_branch": "FrozenBranch",
     "ensemble.features.store": "FeatureStore",
     "ensemble.metrics.evaluating": "evaluate_run",

@@ -1,6 +1,7 @@
 """Extraction: the frozen branches of an experiment, and the features that they store."""
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -8,15 +9,46 @@ import keras
 
 from configs.errors import WeightsError
 from configs.schema import ExperimentConfig, FeatureConfig, ModelConfig
-from ensemble.data.inspection import Images
+from ensemble.data.inspection import (
+    Images,
+    check_readable,
+    inspect_dataset,
+    log_duplicates,
+    log_problems,
+)
 from ensemble.data.loading import Dataset
 from ensemble.data.views import training_views
+from ensemble.faces.store import read_dataset
 from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.features.store import FeatureStore
 from ensemble.model.composition import build_extractor
 from ensemble.system.devices import list_devices
 
 log = logging.getLogger(__name__)
+
+
+def fill_store(config: ExperimentConfig) -> str:
+    """Extracts and stores the features that a training with these settings reads.
+
+    Returns:
+        Lines that report what was done.
+
+    Raises:
+        UserError: If data, weights or the store cannot be used.
+    """
+    dataset = read_dataset(config.data, config.seed)
+    extractor, model = build_frozen(config, dataset)
+    log_start(config, dataset)
+    images = inspect_dataset(dataset, config.data)
+    log_problems(images.problems, "")
+    log_duplicates(images, "")
+    check_readable(dataset, images)
+
+    started = time.perf_counter()
+    branches = freeze_branches(extractor, model, config.features)
+    fill_branches(branches, images, config)
+    lines = [describe_branch(branch) for branch in branches]
+    return "\n".join([*lines, f"took {time.perf_counter() - started:.0f} s"])
 
 
 def build_frozen(config: ExperimentConfig, dataset: Dataset) -> tuple[keras.Model, ModelConfig]:

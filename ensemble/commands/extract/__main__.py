@@ -20,7 +20,7 @@ def _extract(argv: Sequence[str] | None) -> None:
     )
     check_location(config.data)
     load_backend()
-    from ensemble.commands.extract.filling import fill_store
+    from ensemble.features.extraction import fill_store
 
     print(fill_store(config))
 
