@@ -20,8 +20,7 @@ from ensemble.data.loading import Split
 from ensemble.data.reading import inspect
 from ensemble.metrics.calibration import calibrate
 from ensemble.metrics.comparison import Comparison, compare
-from ensemble.metrics.evaluating import training_counts, write_report
-from ensemble.metrics.metrics import majority_class
+from ensemble.metrics.evaluating import recorded_majority, write_report
 from ensemble.metrics.predictions import Predictions, read_predictions
 from ensemble.metrics.report import Report
 from ensemble.metrics.report_sections import summarize
@@ -113,7 +112,7 @@ def fuse_runs(
     report = Report(
         f"{run.name} on {recorded.name}, validation",
         Predictions(classes, split.names, split.labels, answers),
-        majority=majority_class(classes, training_counts(first, classes)),
+        majority=recorded_majority(first, classes),
         temperature=temperature,
         same_images=True,
         facts=_facts(runs, method, rule),
