@@ -1,4 +1,4 @@
-"""Registries of parts by name: branches, heads, sources of data, face detectors."""
+"""Name to part: the one way in which branches, heads, datasets ... are found."""
 
 import difflib
 import importlib
@@ -21,14 +21,14 @@ T = TypeVar("T", bound=Named)
 
 
 def near_miss(received: str, known: Collection[str]) -> str | None:
-    """Returns the known name closest to `received` in any case, None if none is close."""
+    """Returns the known name that `received` probably means in any case, if there is one."""
     names = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(received.casefold(), names, n=1, cutoff=0.6)
     return names[close[0]] if close else None
 
 
 def unknown(kind: str, received: str, known: Collection[str]) -> str:
-    """Returns the error message for an unknown name, with its near miss.
+    """Returns the sentence for a name that is not known, with its near miss.
 
     Example:
         >>> unknown("branch", "vgg61", ["resnet50", "vgg16"])
@@ -42,13 +42,13 @@ def unknown(kind: str, received: str, known: Collection[str]) -> str:
 class Registry(Generic[T]):
     """Parts of one kind by name.
 
-    A part registers itself when its module is imported. The modules of the registry's package
-    are imported on first use, so a new part is one new file; a part from outside only needs to be
-    imported.
+    The modules of its package are imported on the first look, so that a
+    new part is one new file and no other edit. A part registers itself when its
+    module is imported; a part from outside needs only to be imported.
 
     Args:
-        kind: Name of the kind for messages, such as "branch".
-        package: A package of modules that register parts.
+        kind: What a part is called in messages, such as "branch".
+        package: A package that holds nothing but modules which register parts.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -58,7 +58,11 @@ class Registry(Generic[T]):
         self._discovered = False
 
     def register(self, part: T) -> T:
-        """Adds a part and returns it; a ConfigError if another part has its name."""
+        """Adds a part under its name and returns it.
+
+        Raises:
+            ConfigError: If another part has that name.
+        """
         present = self._parts.get(part.name)
         if present is not None and present != part:
             raise ConfigError(
@@ -68,7 +72,11 @@ class Registry(Generic[T]):
         return part
 
     def get(self, name: str) -> T:
-        """Returns a part; a ConfigError with the nearest name if there is none."""
+        """Returns the part called `name`.
+
+        Raises:
+            ConfigError: If there is none; the text names the nearest one.
+        """
         self._discover()
         if name not in self._parts:
             raise ConfigError(unknown(self.kind, name, self._parts))
@@ -88,7 +96,7 @@ class Registry(Generic[T]):
 
     @contextmanager
     def temporary(self, part: T) -> Iterator[T]:
-        """Registers a part during a `with` block, for tests."""
+        """Registers a part for the length of a `with` block, for tests."""
         self._discover()
         before = dict(self._parts)
         try:

@@ -51,6 +51,7 @@ NOT_RUN = {
     "export ": "a shell's own",
     "CLUSTER=": "a shell's own",
     "TRAIN=": "a shell's own",
+    "KERASTUNER_TUNER_ID=": "one of several processes",
     "TF_CONFIG=": "one of several processes",
     "KERAS_DISTRIBUTION_PROCESS_ID=": "one of several processes",
     "python -m ensemble.search --config all_combinations": "four branches with ImageNet weights",
@@ -159,7 +160,7 @@ def run_page(page: str) -> None:
 
 def run_command(command: str) -> None:
     words = words_of(command)
-    if words[0] == "search":  # forks, which a process with a running backend must not
+    if words[0] == "search":  # whose winner must not meet the models of this process
         again = [sys.executable, "-m", "ensemble", *words]
         done = subprocess.run(again, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
         assert done.returncode == 0, command

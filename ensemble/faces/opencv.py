@@ -5,14 +5,11 @@ from types import ModuleType
 from configs.errors import ConfigError
 
 
-def load_opencv(
-    needs: str, alternative: str = "use --faces none for images that are face crops already"
-) -> ModuleType:
+def load_opencv(detector: str) -> ModuleType:
     """Returns the module `cv2`.
 
     Args:
-        needs: Beginning of the message, such as "Videos need".
-        alternative: What works without it, in the imperative.
+        detector: What needs it, for the message.
 
     Raises:
         ConfigError: If it is not installed or does not start.
@@ -21,7 +18,8 @@ def load_opencv(
         import cv2
     except ImportError as error:
         raise ConfigError(
-            f"{needs} OpenCV ({error}). Install it with `pip install 'opencv-python-headless<5'`, "
-            f"or {alternative}."
+            f"Face detector {detector!r} needs OpenCV ({error}). Install it with "
+            "`pip install 'opencv-python-headless<5'`, or use --faces none for images that "
+            "are face crops already."
         ) from error
     return cv2

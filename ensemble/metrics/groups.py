@@ -25,7 +25,16 @@ FEW_IMAGES = 30  # of a class or a group; reports warn of fewer
 
 @dataclass(frozen=True, slots=True)
 class GroupScores:
-    """Metrics of one group of images; its macro-F1 is over the classes of which it has images."""
+    """Metrics of one group of images.
+
+    Args:
+        name: The group.
+        images: Number of its images.
+        accuracy: Proportion that is predicted correctly.
+        accuracy_interval: 95 % interval of the accuracy.
+        macro_f1: Mean F1 over the classes of which the group has images.
+        macro_f1_interval: 95 % interval of the macro-F1.
+    """
 
     name: str
     images: int
@@ -46,13 +55,14 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class GroupReport:
-    """Metrics of all groups, by name.
+    """Metrics of all groups.
 
     Args:
         column: Column that names the group of an image.
-        groups: Metrics of each group.
+        groups: Metrics of each group, ordered by name.
         ungrouped: Number of images without a known group.
-        accuracy_gap: Largest gap between groups of 30 images or more; None without two of these.
+        accuracy_gap: Largest gap between groups of 30 images or more; None with fewer than two
+            such groups.
         macro_f1_gap: Likewise.
     """
 

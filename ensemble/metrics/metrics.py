@@ -29,7 +29,13 @@ _MIN_PROBABILITY = float(np.finfo("float64").eps)  # as in scikit-learn's log_lo
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Value of a metric, its 95 % interval and the value of the majority-class baseline."""
+    """Value of a metric.
+
+    Args:
+        value: The metric.
+        interval: Its 95 % interval; None where it has none.
+        baseline: Value of the majority-class baseline; None where it is not defined.
+    """
 
     value: float
     interval: Interval | None = None
@@ -58,19 +64,23 @@ class Metric:
     format: str = ".3f"
     headline: bool = False
 
+    @property
+    def interval_format(self) -> str:
+        """Format of the interval."""
+        return ".1%" if self.format.endswith("%") else self.format
+
     def show(self, score: Score) -> list[str]:
         """Returns value, interval and baseline as texts, "" for what there is not."""
-        of_interval = ".1%" if self.format.endswith("%") else self.format
         return [
             f"{score.value:{self.format}}",
-            f"{score.interval:{of_interval}}" if score.interval else "",
+            f"{score.interval:{self.interval_format}}" if score.interval else "",
             "" if score.baseline is None else f"{score.baseline:{self.format}}",
         ]
 
     def measure(
         self, labels: np.ndarray, probabilities: np.ndarray, majority: int | None
     ) -> Score | None:
-        """Returns the score; None where it is not defined.
+        """Measures probabilities; None where the metric is not defined.
 
         Args:
             labels: True classes as indices, shape `(n,)`.
@@ -88,8 +98,10 @@ class ConfusionMetric(Metric):
 
     It has a majority-class baseline, and without an `interval` that of the bootstrap.
 
-    Its `function` takes confusion matrices `(..., c, c)` of true (rows) and predicted classes and
-    returns values `(...)`; its `interval` takes one matrix.
+    Args:
+        function: Takes confusion matrices `(..., c, c)` of true (rows) and predicted classes, and
+            returns values of shape `(...)`.
+        interval: Takes one confusion matrix.
     """
 
     def measure(
@@ -244,13 +256,13 @@ class Metrics:
     """Metrics of a classifier on a set of images.
 
     Args:
-        images: Number of images.
+        images: Number of images; each counts once.
         scores: Name in `METRICS` to score, without the metrics that are not defined here.
         macro: Unweighted means over all classes, those without images included.
         weighted: Means weighted by the number of images of each class.
         per_class: Scores in the order of the classes.
         confusion: Counts; row: true class, column: predicted class.
-        majority: Class of the majority-class baseline, if it is known.
+        majority: The class of the majority-class baseline; None where it is not known.
     """
 
     images: int

@@ -1,4 +1,4 @@
-"""Images of a run, found again by their content."""
+"""The images that a run was made with, found again by their content."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class RecordedSplit:
-    """The images of one split of a run that are still available.
+    """One split of a run, as far as its images are still there.
 
     Args:
         name: Short name of the data.
@@ -54,7 +54,11 @@ class RecordedSplit:
 
 
 def read_split_rows(run: Run, part: str | None = None) -> list[dict[str, str]]:
-    """Returns the rows of one split, or all rows, in a run's `split.csv`."""
+    """Returns the rows of one split in a run's `split.csv`, or all rows.
+
+    Raises:
+        RunError: If the table cannot be read.
+    """
     rows = run.read_table("split.csv")
     if rows and not {"path", "label", "split"} <= rows[0].keys():
         raise RunError(
@@ -65,7 +69,11 @@ def read_split_rows(run: Run, part: str | None = None) -> list[dict[str, str]]:
 
 
 def read_repeats(run: Run) -> list[Repeat]:
-    """Returns the images that are in several splits of a run."""
+    """Returns the images that stand in several splits of a run.
+
+    Raises:
+        RunError: If `duplicates.csv` cannot be read.
+    """
     if not (run.folder / "duplicates.csv").is_file():
         return []
     return [

@@ -17,7 +17,7 @@ _SIZE = 96  # pixels
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints a table of all branches."""
+    """Prints name, size, grid, licence, stages and reference of every branch."""
     return run_command(lambda: _list(argv))
 
 

@@ -9,11 +9,8 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.fields import leaf_paths, options_model
-from configs.files import read_config
 from configs.schema import ExperimentConfig
-from ensemble.cli.checks import load_plugins
-from ensemble.commands.search.study import Study
-from ensemble.metrics.metrics import objectives
+from ensemble.commands.search.study import completed_trials
 from ensemble.metrics.predictions import Predictions, read_predictions
 from ensemble.runs.epochs import Epochs, read_epochs
 from ensemble.runs.run import Run, absolute_paths
@@ -135,16 +132,10 @@ def read_fusion(run: Run) -> dict[str, Any] | None:
 
 
 def _read_search(folder: Path) -> list[Candidate]:
-    settings = read_config(str(folder / "search.yaml"))
-    load_plugins(settings.get("plugins", []))  # which may register the objective
-    objective = settings.get("search", {}).get("objective")
-    study = Study(folder)
-    records = study.best(objective) if objective in objectives() else study.records()
-    done = [record.number for record in records if record.status == "completed"]
-    if not done:
-        raise RunError(f"No trial of {folder} is completed. Continue that search.")
-    title = folder.resolve().name
-    return [_read(study.trial(number), f"{title}/{study.trial(number).name}") for number in done]
+    trials = completed_trials(folder)
+    if not trials:
+        raise RunError(f"No trial of {folder} was completed. Resume that search.")
+    return [_read(trial, f"{folder.resolve().name}/{trial.name}") for trial in trials]
 
 
 def _read_run(folder: Path) -> Candidate:

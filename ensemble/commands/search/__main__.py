@@ -1,30 +1,34 @@
 """`python -m ensemble.search`: tries many settings and makes a run of the best of them."""
 
-import importlib.util
+import logging
 import os
-import shutil
+import socket
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, RunError
 from configs.search import SearchExperiment
 from ensemble.cli.command_line import load_backend, read_experiment, run_command
 from ensemble.commands.search.spaces import SearchSpace, label
-from ensemble.commands.search.study import Study
+from ensemble.commands.search.study import Study, TrialRecord
 from ensemble.data.loading import check_location
 from ensemble.system.text import table
 
 if TYPE_CHECKING:
-    from ensemble.commands.search.searching import Board
-    from ensemble.commands.search.study import TrialRecord
+    from ensemble.commands.search.hypermodel import EnsembleHyperModel
+    from ensemble.commands.search.oracles import DurableOracle
+
+log = logging.getLogger("ensemble.search")
 
 _IP, _PORT, _ID = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"
+_SOCKET = "unix"  # in place of an IP: the workers were started by the search itself
+_PATIENCE = 60.0  # seconds that workers started by hand wait for the chief
 _SHOWN = 10  # trials in the table
-_EVERY = 1.0  # seconds between two tables
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,47 +41,90 @@ def _search(argv: Sequence[str] | None) -> None:
         argv,
         prog="python -m ensemble.search",
         description="Search over settings in trials on stored features; the best becomes a run. "
-        "The same command goes on with a search that was broken off. With KerasTuner's variables "
+        "Rerun the command to resume an interrupted search. With KerasTuner's variables "
         f"{_ID} (chief, worker0, ...), {_IP} and {_PORT} this process is one of several.",
         schema=SearchExperiment,
     )
     assert isinstance(config, SearchExperiment)
-    space = SearchSpace(config)
+    SearchSpace(config)  # raises its errors before a backend loads
     name = _read_role(os.environ)
-    if importlib.util.find_spec("keras_tuner") is None:
-        raise ConfigError(
-            "A search needs the package keras-tuner, which is not installed: "
-            "pip install keras-tuner."
-        )
     check_location(config.data)
     study = Study.open(config)
-    load_backend(devices=False)  # trials are forked from this process
-    from ensemble.commands.search.searching import (
-        make_winner,
-        search_as_chief,
-        search_as_worker,
-        search_here,
-    )
+    command = [sys.executable, "-m", "ensemble.search", *(sys.argv[1:] if argv is None else argv)]
+    load_backend()
+    from ensemble.commands.search.hypermodel import EnsembleHyperModel
 
+    hypermodel = EnsembleHyperModel(config)
     if name is not None and "chief" not in name:
-        search_as_worker(space, study, name)
+        _work(hypermodel, study, name, command)
         return
-    bench = None
-    board = _Screen(space)
     with study.locked():
-        if name is None:
-            place = Path(tempfile.mkdtemp(prefix="search-"))  # no other user reaches its socket
-            os.environ.update({_IP: "unix", _PORT: str(place / "chief"), _ID: "worker"})
-            try:
-                bench = search_here(space, study, f"unix:{place / 'chief'}", board.show)
-            finally:
-                shutil.rmtree(place, ignore_errors=True)
-        else:
-            search_as_chief(space, study, f"{os.environ[_IP]}:{os.environ[_PORT]}", board.show)
-        board.end()
-        load_backend()
-        print(make_winner(space, study, bench))
+        _lead(hypermodel, study, None if name else command)
     print(f"{study.folder}/ holds trials.csv, and trials/ the settings and curves of each")
+
+
+def _work(
+    hypermodel: "EnsembleHyperModel", study: Study, name: str, command: Sequence[str]
+) -> None:
+    """Runs trials until there are no more."""
+    from ensemble.commands.search.tuner import TrialTuner
+    from ensemble.commands.search.workers import end_without
+
+    if os.environ[_IP] == _SOCKET:
+        parent = os.getppid()
+        end_without(lambda: os.getppid() == parent, 0)
+    else:
+        end_without(study.has_chief, _PATIENCE)
+    with study.locked_by_worker(name):
+        hypermodel.prepare(study.check_origin)
+        log.info("%s is ready, in %s", name, study.folder)
+        TrialTuner(
+            hypermodel, study, renew=partial(os.execv, sys.executable, list(command))
+        ).search()
+
+
+def _lead(hypermodel: "EnsembleHyperModel", study: Study, command: Sequence[str] | None) -> None:
+    """Serves trials to workers, and makes the winner.
+
+    Args:
+        hypermodel: What is searched over.
+        study: The folder of the search.
+        command: Of the workers to be started; None: they are started by hand.
+    """
+    from ensemble.commands.search.serving import serve_trials
+    from ensemble.commands.search.winner import make_winner
+    from ensemble.commands.search.workers import Workers, default_workers
+
+    hypermodel.prepare(study.check_origin)
+    display = _Display(hypermodel.space, study)
+    with tempfile.TemporaryDirectory(prefix="search-") as place:  # closed to other users
+        names: list[str] = []
+        if command is None:
+            _check_free(os.environ[_IP], os.environ[_PORT])
+            log.info("the chief listens at %s:%s", os.environ[_IP], os.environ[_PORT])
+        else:
+            os.environ.update({_IP: _SOCKET, _PORT: str(Path(place) / "chief"), _ID: "chief"})
+            count = hypermodel.space.config.search.workers
+            count = count or default_workers(hypermodel.feature_sets)
+            names = [f"worker{number}" for number in range(count)]
+            log.info("%d %s, in %s", count, "workers" if count > 1 else "worker", study.folder)
+        environments = {name: {**os.environ, _ID: name} for name in names}
+        workers = Workers(command or [], environments, study.folder)
+
+        def watch(oracle: "DurableOracle") -> None:
+            workers.watch(len(oracle.end_order))
+            display.show(oracle)
+
+        try:
+            serve_trials(hypermodel, study, watch)
+        finally:
+            workers.end()
+            study.write_table()
+            if command is not None:
+                for variable in (_IP, _PORT, _ID):
+                    del os.environ[variable]
+    display.show_best()
+    print(make_winner(hypermodel, study))
 
 
 def _read_role(environment: Mapping[str, str]) -> str | None:
@@ -92,66 +139,79 @@ def _read_role(environment: Mapping[str, str]) -> str | None:
     return None if missing else environment[_ID]
 
 
-class _Screen:
-    """Shows the best trials: a table that is drawn again on a terminal, lines elsewhere."""
+def _check_free(host: str, port: str) -> None:
+    """Checks that no other process listens at the address, which gRPC would share with it.
 
-    def __init__(self, space: SearchSpace) -> None:
+    Raises:
+        RunError: If one does, or the address is not one of this machine.
+    """
+    try:
+        socket.create_server((host, int(port))).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise RunError(
+            f"The chief cannot listen at {host}:{port} ({error}). Set {_IP} to an address of this "
+            f"machine and {_PORT} to a free port."
+        ) from error
+
+
+class _Display:
+    """Prints the progress of a search, and its best trials.
+
+    Args:
+        space: The leaves that vary.
+        study: The folder of the search.
+    """
+
+    def __init__(self, space: SearchSpace, study: Study) -> None:
         self._objective = space.config.search.objective
         self._paths = [dimension.path for dimension in space.dimensions]
-        self._live = sys.stderr.isatty()
-        self._lines = 0
-        self._told = -1
-        self._last = 0.0
+        self._study = study
+        self._started = time.monotonic()
+        self._before: int | None = None  # trials that had ended at the start
+        self._ended = -1
 
-    def show(self, board: "Board") -> None:
-        """Shows where the search stands."""
-        done = board.standing.ended
-        if not self._live:
-            if done != self._told:
-                self._told = done
-                best = board.best[0] if board.best else None
-                shown = f"; best {self._describe(best)}" if best else ""
-                print(f"{self._progress(board)}{shown}", file=sys.stderr, flush=True)
+    def show(self, oracle: "DurableOracle") -> None:
+        """Prints a line and writes the table of trials if a trial has ended."""
+        ended, total = len(oracle.end_order), oracle.total()
+        if ended == self._ended:
             return
-        if time.monotonic() - self._last >= _EVERY:
-            self._last = time.monotonic()
-            self._draw(board)
+        self._ended = ended
+        self._before = ended if self._before is None else self._before
+        self._study.write_table()
+        best = self._study.best(self._objective)
+        failed = sum(record.status == "failed" for record in self._study.records())
+        parts = [
+            f"{ended}{'' if total is None else f' of {total}'} trials ended",
+            *([f"{failed} failed"] if failed else []),
+            f"{len(oracle.ongoing_trials)} running",
+        ]
+        if total is not None and ended > self._before:
+            each = (time.monotonic() - self._started) / (ended - self._before)
+            parts.append(f"about {_duration(each * max(0, total - ended))} left")
+        line = ", ".join(parts)
+        log.info("%s", f"{line}; best {self._describe(best[0])}" if best else line)
 
-    def end(self) -> None:
-        """Leaves the last table on the screen."""
-        self._lines = 0
+    def show_best(self) -> None:
+        """Prints a table of the best trials."""
+        names = [path.split(".")[-1] for path in self._paths]
+        best = self._study.best(self._objective)[:_SHOWN]
+        rows = [["trial", self._objective, *names, "epochs", "seconds"], *map(self._row, best)]
+        log.info("%s", "\n".join(table(rows)))
 
-    def _draw(self, board: "Board") -> None:
-        head = ["trial", self._objective, *(path.split(".")[-1] for path in self._paths)]
-        rows = [[*head, "epochs", "seconds"], *map(self._row, board.best[:_SHOWN])]
-        width = shutil.get_terminal_size().columns
-        text = [line[:width] for line in (*table(rows), self._progress(board))]
-        above = f"\x1b[{self._lines}A" if self._lines else ""
-        print(f"{above}\r\x1b[J" + "\n".join(text), file=sys.stderr, flush=True)
-        self._lines = len(text)
-
-    def _row(self, record: "TrialRecord") -> list[str]:
+    def _row(self, record: TrialRecord) -> list[str]:
         values = (label(record.values.get(path, "")) for path in self._paths)
         value = f"{record.metrics[self._objective]:.4f}"
         return [str(record.number), value, *values, str(record.epochs), f"{record.seconds:.1f}"]
 
-    def _describe(self, record: "TrialRecord") -> str:
+    def _describe(self, record: TrialRecord) -> str:
         values = ", ".join(
             f"{path.split('.')[-1]} {label(value)}" for path, value in record.values.items()
         )
         value = record.metrics[self._objective]
         return f"{self._objective} {value:.4f} in trial {record.number} ({values})"
 
-    def _progress(self, board: "Board") -> str:
-        standing = board.standing
-        total = "" if standing.total is None else f" of {standing.total}"
-        failed = f", {board.failed} failed" if board.failed else ""
-        left = standing.seconds_left
-        rest = "" if left is None else f", about {_span(left)} left"
-        return f"{standing.ended}{total} trials ended{failed}, {standing.running} running{rest}"
 
-
-def _span(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,11 +1,11 @@
-"""The space of a search: which leaves vary, and the settings that a trial's values make."""
+"""The search space: which leaves vary, as hyperparameters and as the settings of a trial."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import product
 from operator import getitem
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.errors import ConfigError
 from configs.fields import leaf_paths, options_model, put_leaf
@@ -16,13 +16,16 @@ from configs.search import SearchExperiment, Space
 from ensemble.cli.checks import check_settings
 from heads.registry import HEADS
 
-_NOT_OF_A_TRIAL = ("output", "name", "plugins", "features.directory", "training.trackers")
-_NEEDS_IMAGES = ("training.unfreeze", "training.fine_tuning.")
-_DECIDES_FEATURES = ("data.", "seed", "model.weights", "model.fusion", "features.")
-_MOST_SETS = 64  # sets of features that one search may need
-_DEFAULT_TRIALS = 30
+if TYPE_CHECKING:
+    from keras_tuner import HyperParameters
 
-WITHOUT = ""  # a tuner's token for a leaf that a trial goes without
+_WITHOUT_EFFECT = ("output", "name", "plugins", "features.directory", "training.trackers")
+_NEEDS_IMAGES = ("training.unfreeze", "training.fine_tuning.")
+_DETERMINES_FEATURES = ("data.", "seed", "model.weights", "model.fusion", "features.")
+_MAX_FEATURE_SETS = 64  # of one search
+_DEFAULT_TRIALS = 30
+_EPOCHS = "tuner/epochs"  # Hyperband's hyperparameter for the length of a trial
+_ABSENT = ""  # hyperparameter value of a leaf that a trial does not have
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Dimension:
         path: Dotted, such as "training.learning_rate".
         space: Its values.
         values: The single values, None for a range.
-        optional: Whether some trials go without this leaf.
+        optional: Whether some trials lack this leaf.
     """
 
     path: str
@@ -43,10 +46,10 @@ class Dimension:
 
     @property
     def tokens(self) -> list[Any]:
-        """What a tuner knows the single values by: numbers of one type, or else texts."""
+        """The single values as KerasTuner takes them: numbers of one type, or else texts."""
         values = self.values or ()
         if self.optional:
-            return [*map(label, values), WITHOUT]
+            return [*map(label, values), _ABSENT]
         if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             return list(values)
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
@@ -54,7 +57,7 @@ class Dimension:
         return [label(value) for value in values]
 
     def value_of(self, token: Any) -> Any:
-        """Returns the value behind a token, which may have been rounded to 32 bits on its way."""
+        """Returns the value of a token, which KerasTuner may have rounded to 32 bits."""
         if self.values is None:
             return token if isinstance(token, int) else float(f"{token:.6g}")
         if isinstance(token, str):
@@ -64,11 +67,23 @@ class Dimension:
     def token_of(self, values: Mapping[str, Any]) -> Any:
         """Returns the token of this leaf's value among a trial's values."""
         if self.path not in values:
-            return WITHOUT
+            return _ABSENT
         return self.tokens[list(map(label, self.values or ())).index(label(values[self.path]))]
 
+    def declare(self, hp: "HyperParameters") -> None:
+        """Registers the leaf as a hyperparameter."""
+        space = self.space
+        if space.kind in {"choice", "subsets"}:
+            hp.Choice(self.path, self.tokens)
+        elif space.kind == "int":
+            low, high = map(int, space.values)
+            hp.Int(self.path, low, high, step=int(space.step or 1))
+        else:
+            sampling = "log" if space.kind == "log" else "linear"
+            hp.Float(self.path, *space.values, step=space.step, sampling=sampling)
+
     def probes(self) -> list[Any]:
-        """Returns the values to be held against the settings: all, or the ends of a range."""
+        """Returns the values to validate: all of them, or the ends of a range."""
         return list(self.values or self.space.values)
 
 
@@ -88,9 +103,9 @@ class SearchSpace:
             [_dimension(path, space) for path, space in spaces.items()] for spaces in config.grids
         ]
         self.dimensions = [dimension for grid in self._grids for dimension in grid]
-        mistakes = dict.fromkeys(self._mistakes())
-        if mistakes:
-            raise ConfigError("\n".join(mistakes))
+        errors = dict.fromkeys(self._errors())
+        if errors:
+            raise ConfigError("\n".join(errors))
         if len(self._grids) > 1:
             self.dimensions = _span(list(self.combinations()))
 
@@ -101,6 +116,23 @@ class SearchSpace:
         if search.trials is None and search.tuner in {"bayesian", "random"}:
             return _DEFAULT_TRIALS
         return search.trials
+
+    def declare(self, hp: "HyperParameters") -> None:
+        """Registers every leaf that varies as a hyperparameter of KerasTuner."""
+        for dimension in self.dimensions:
+            dimension.declare(hp)
+
+    def values_of(self, hp: "HyperParameters") -> dict[str, Any]:
+        """Returns dotted leaf to value for a trial with these hyperparameters."""
+        given = hp.values
+        values = {
+            dimension.path: dimension.value_of(given[dimension.path])
+            for dimension in self.dimensions
+            if given[dimension.path] != _ABSENT
+        }
+        if _EPOCHS in given:
+            values["training.epochs"] = int(given[_EPOCHS])
+        return values
 
     def config_of(self, values: Mapping[str, Any]) -> ExperimentConfig:
         """Returns the settings of a trial, as `ensemble.train` takes them.
@@ -130,22 +162,22 @@ class SearchSpace:
             for values in _combine(grid):
                 if len(self._grids) > 1:
                     values = self._complete(values)
-                    if _words(values) in known:
+                    if _identity(values) in known:
                         continue
-                    known.add(_words(values))
+                    known.add(_identity(values))
                 yield values
 
     def feature_configs(self) -> list[ExperimentConfig]:
         """Returns settings for each set of stored features, with all branches that may occur."""
         wanted: dict[Hashable, tuple[dict[str, Any], dict[str, None]]] = {}
         for grid in self._grids:
-            for named in _combine([d for d in grid if d.path.startswith(_DECIDES_FEATURES)]):
-                _, labels = wanted.setdefault(_words(named), (named, {}))
+            for named in _combine([d for d in grid if d.path.startswith(_DETERMINES_FEATURES)]):
+                _, labels = wanted.setdefault(_identity(named), (named, {}))
                 labels.update(dict.fromkeys(self._branch_labels(grid)))
         sets: list[ExperimentConfig] = []
         for named, labels in wanted.values():
             fitting = [
-                name for name in labels if not self._refusal({**named, "model.branches": [name]})
+                name for name in labels if not self._error_with({**named, "model.branches": [name]})
             ]
             if fitting:
                 config = self.config_of({**named, "model.branches": fitting})
@@ -185,20 +217,20 @@ class SearchSpace:
                 ]
         return [branch.label for branch in self.config.model.branches]
 
-    def _mistakes(self) -> Iterator[str]:
+    def _errors(self) -> Iterator[str]:
         if not self.dimensions:
             yield (
                 "`search.spaces` is empty. Name leaves and their values in a .yaml file, "
                 "such as `search: {spaces: {training.learning_rate: [1.0e-3, 1.0e-4]}}`."
             )
         if self.config.training.unfreeze:
-            yield _refuse_images("training.unfreeze")
+            yield _needs_images("training.unfreeze")
         known = [dimension for dimension in self.dimensions if dimension.path in _searchable()]
         for dimension in self.dimensions:
             path = dimension.path
             if path not in _searchable():
-                yield _refuse_path(path, self._place)
-            elif dimension.values is None and path.startswith(_DECIDES_FEATURES):
+                yield _unknown_path(path, self._place)
+            elif dimension.values is None and path.startswith(_DETERMINES_FEATURES):
                 yield (
                     f"`{self._place}.{path}` decides which features are stored. "
                     "Name its values one by one: [a, b, ...]."
@@ -209,29 +241,29 @@ class SearchSpace:
                     "or give {float: [low, high]} a step."
                 )
             else:
-                yield from self._value_mistakes(dimension, known)
+                yield from self._value_errors(dimension, known)
         count = len(self.feature_configs()) if known == self.dimensions else 0
-        if count > _MOST_SETS:
+        if count > _MAX_FEATURE_SETS:
             yield (
-                f"The spaces ask for {count} sets of stored features, and {_MOST_SETS} is the "
-                "most. Name fewer values of seed, data, weights, fusion and features."
+                f"The spaces ask for {count} sets of stored features; at most {_MAX_FEATURE_SETS} "
+                "are possible. Name fewer values of seed, data, weights, fusion and features."
             )
 
-    def _value_mistakes(self, dimension: Dimension, known: Sequence[Dimension]) -> Iterator[str]:
+    def _value_errors(self, dimension: Dimension, known: Sequence[Dimension]) -> Iterator[str]:
         """Yields what is wrong with values that fit neither alone nor beside any other value."""
         beside: list[dict[str, Any]] = [{}]
         beside += [{other.path: value} for other in known for value in other.probes()]
         for value in dimension.probes():
             reasons = []
             for others in beside:
-                reason = self._refusal({**others, dimension.path: value})
+                reason = self._error_with({**others, dimension.path: value})
                 if reason is None:
                     break
                 reasons.append(reason)
             else:
                 yield f"`{self._place}.{dimension.path}` has {label(value)}: {reasons[0]}"
 
-    def _refusal(self, values: Mapping[str, Any]) -> str | None:
+    def _error_with(self, values: Mapping[str, Any]) -> str | None:
         try:
             self.config_of(values)
         except ConfigError as error:
@@ -240,16 +272,16 @@ class SearchSpace:
 
 
 def serves(features: ExperimentConfig, trial: ExperimentConfig) -> bool:
-    """Tells whether a trial reads the features that are stored for other settings."""
+    """Returns whether a trial can read the features stored for other settings."""
     labels = [branch.label for branch in trial.model.branches]
     return (
-        _decisive(features) == _decisive(trial)
+        _features_of(features) == _features_of(trial)
         and {branch.label for branch in features.model.branches} >= set(labels)
         and all(features.model.weights_of(name) == trial.model.weights_of(name) for name in labels)
     )
 
 
-def _decisive(config: ExperimentConfig) -> tuple[object, ...]:
+def _features_of(config: ExperimentConfig) -> tuple[object, ...]:
     return config.data, config.seed, config.features, config.model.fusion
 
 
@@ -301,7 +333,7 @@ def _head_leaves(head: Part, paths: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _words(values: Mapping[str, Any]) -> Hashable:
+def _identity(values: Mapping[str, Any]) -> Hashable:
     return tuple((path, label(value)) for path, value in values.items())
 
 
@@ -312,14 +344,14 @@ def _searchable() -> list[str]:
     return [
         path
         for path in [*leaf_paths(ExperimentConfig), *sorted(options)]
-        if path not in _NOT_OF_A_TRIAL and not path.startswith(_NEEDS_IMAGES)
+        if path not in _WITHOUT_EFFECT and not path.startswith(_NEEDS_IMAGES)
     ]
 
 
-def _refuse_path(path: str, place: str) -> str:
+def _unknown_path(path: str, place: str) -> str:
     if path.startswith(_NEEDS_IMAGES):
-        return _refuse_images(f"{place}.{path}")
-    if path in _NOT_OF_A_TRIAL:
+        return _needs_images(f"{place}.{path}")
+    if path in _WITHOUT_EFFECT:
         return f"`{place}.{path}` decides no trial's result. Leave it out of the spaces."
     hint = near_miss(path, _searchable())
     return f"Unknown setting `{place}.{path}`." + (
@@ -327,8 +359,9 @@ def _refuse_path(path: str, place: str) -> str:
     )
 
 
-def _refuse_images(path: str) -> str:
+def _needs_images(path: str) -> str:
     return (
         f"`{path}` needs the images, and trials read stored features alone. Leave it out, and "
-        "thaw the winner: python -m ensemble.train --config WINNER/config.yaml --unfreeze STAGES."
+        "unfreeze the winner: python -m ensemble.train --config WINNER/config.yaml --unfreeze "
+        "STAGES."
     )

@@ -1,146 +1,125 @@
-"""Workers of a search: one process starts a fresh child for each worker that ends."""
+"""Worker processes of a search on this machine, and how a worker ends with its search."""
 
 import logging
 import os
-import resource
-from collections.abc import Mapping, Sequence
-from typing import Any
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from configs.errors import RunError
-from ensemble.commands.search.forks import CRASHED, Forks, end_child
-from ensemble.commands.search.spaces import SearchSpace
-from ensemble.commands.search.study import Study, TrialRecord
-from ensemble.commands.search.trials import Bench, run_trial
-from ensemble.commands.search.tuners import OutgrownError, TrialTuner
-from ensemble.system.cores import shares_of_cores
+from ensemble.commands.search.features import FeatureSet
+from ensemble.system.cores import count_cores, shares_of_cores
+from ensemble.system.devices import has_gpu
+from ensemble.system.limits import memory_limit
 
 log = logging.getLogger(__name__)
 
-_DONE, _OUTGROWN, _ABANDONED = 0, 80, 81  # exit codes of a child
-_GROWTH = 1.05  # of a child's memory since its first trial, before a fresh one takes over
-_MOST_CRASHES = 5  # of a worker in a row
-_SIGN, _PATIENCE = 2.0, 60.0  # seconds between signs of life; without an answer to them
+_MAX_WORKERS = 8  # by default
+_WORKER_BYTES = 2**30  # of a worker, beside the features
+_MAX_CRASHES = 5  # of a worker, while no trial of the search ends
+_POLL = 0.2  # seconds
 
 
-def work(space: SearchSpace, study: Study, bench: Bench, names: Sequence[str]) -> None:
-    """Runs trials in children, one for each name, until the chief says that all is done.
-
-    A child that dies is followed by another of the same name, and its trial is
-    run again.
+@dataclass
+class Workers:
+    """Worker processes, each of which is replaced when it dies.
 
     Args:
-        space: The leaves that vary.
-        study: Where trials are kept.
-        bench: What they read.
-        names: Of the workers, as the chief knows them.
-
-    Raises:
-        RunError: If the chief is no more, or children die again and again.
-    """
-    forks = Forks()
-    cores = shares_of_cores(len(names))
-    output = {name: study.folder / f"{name}.log" for name in names}
-
-    def start(place: int) -> int:
-        name = names[place]
-        return forks.start(
-            lambda: _run_trials(space, study, bench, name),
-            output=output[name],
-            cores=cores[place],
-        )
-
-    children = {start(place): place for place in range(len(names))}
-    crashes = dict.fromkeys(names, 0)
-    try:
-        while children:
-            child, status = os.wait()
-            place = children.pop(child)
-            name, code = names[place], os.waitstatus_to_exitcode(status)
-            if code == _DONE:
-                continue
-            if code == _ABANDONED:
-                raise RunError(
-                    f"The chief has not answered for {_PATIENCE:.0f} s. Start it again, then "
-                    "the workers: all trials that have ended are kept."
-                )
-            crashes[name] = 0 if code == _OUTGROWN else crashes[name] + 1
-            if crashes[name] >= _MOST_CRASHES:
-                raise RunError(f"{name} died {_MOST_CRASHES} times; {output[name]} may tell why.")
-            if crashes[name]:
-                log.warning("%s died (%s) and is started again", name, _cause(code))
-            children[start(place)] = place
-    finally:
-        for child in children:
-            end_child(child)
-
-
-def start_workers(space: SearchSpace, study: Study, bench: Bench, names: Sequence[str]) -> "Team":
-    """Has workers run trials beside this process."""
-
-    def run() -> int:
-        try:
-            work(space, study, bench, names)
-        except RunError as error:
-            log.error("%s", error)
-            return CRASHED
-        return _DONE
-
-    return Team(Forks().start(run))
-
-
-class Team:
-    """The process that looks after the workers of this machine.
-
-    Args:
-        child: Its process id.
+        command: The command line of a worker.
+        environments: Name of each worker to its environment variables.
+        folder: For their logs.
     """
 
-    def __init__(self, child: int) -> None:
-        self._child = child
+    command: Sequence[str]
+    environments: Mapping[str, Mapping[str, str]]
+    folder: Path
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _crashes: dict[str, int] = field(default_factory=dict)
+    _ended: int = 0
 
-    def watch(self) -> None:
-        """Checks that it is at work or done.
+    def watch(self, ended: int) -> None:
+        """Starts workers that are missing.
+
+        Args:
+            ended: Number of trials that have ended.
 
         Raises:
-            RunError: If it has died.
+            RunError: If one dies again and again.
         """
-        found, status = (0, 0) if self._child == 0 else os.waitpid(self._child, os.WNOHANG)
-        if found:
-            self._child = 0
-            if os.waitstatus_to_exitcode(status) != _DONE:
-                raise RunError(
-                    "The workers have died. Start again: all trials that have ended are kept."
-                )
+        if ended > self._ended:
+            self._ended = ended
+            self._crashes.clear()
+        for name in self.environments:
+            process = self._processes.get(name)
+            code = process.poll() if process else None
+            if process is None:
+                self._start(name)
+            elif code:
+                self._crashes[name] = self._crashes.get(name, 0) + 1
+                if self._crashes[name] >= _MAX_CRASHES:
+                    raise RunError(
+                        f"{name} died {_MAX_CRASHES} times. Its messages are in "
+                        f"{self._log(name)}; start the search again after removing the cause."
+                    )
+                log.warning("%s died (exit code %d) and is started again", name, code)
+                self._start(name)
 
     def end(self) -> None:
-        """Ends it, and with it its workers."""
-        if self._child:
-            end_child(self._child)
+        """Ends all workers."""
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+
+    def _start(self, name: str) -> None:
+        with self._log(name).open("ab") as output:
+            process = subprocess.Popen(
+                self.command,
+                env=self.environments[name],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the parent only, which ends its workers
+            )
+        names = list(self.environments)
+        cores = shares_of_cores(len(names))[names.index(name)]
+        if cores:
+            os.sched_setaffinity(process.pid, cores)
+        self._processes[name] = process
+
+    def _log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
 
 
-def _run_trials(space: SearchSpace, study: Study, bench: Bench, name: str) -> int:
-    """Runs trials in this process as long as its memory does not grow."""
-    peaks: list[int] = []  # kB after each trial
+def default_workers(feature_sets: Sequence[FeatureSet]) -> int:
+    """Returns how many trials run in parallel by default: one per core, as memory allows.
 
-    def run(number: int, values: Mapping[str, Any]) -> TrialRecord:
-        record = run_trial(bench, space, study, number, values)
-        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        return record
-
-    tuner = TrialTuner(
-        space,
-        run,
-        study.folder,
-        name,
-        grown=lambda: bool(peaks) and peaks[-1] > _GROWTH * peaks[0],
-    )
-    tuner.report_living(_SIGN, _PATIENCE, lambda: os._exit(_ABANDONED))
-    try:
-        tuner.search()
-    except OutgrownError:
-        return _OUTGROWN
-    return _DONE
+    On a GPU it is one, as a second one would need the same memory.
+    """
+    if has_gpu():
+        return 1
+    needed = sum(each.byte_count for each in feature_sets) + _WORKER_BYTES
+    memory = memory_limit()
+    room = _MAX_WORKERS if memory is None else memory // needed
+    return max(1, min(count_cores(), _MAX_WORKERS, room))
 
 
-def _cause(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+def end_without(alive: Callable[[], bool], patience: float) -> None:
+    """Has a thread end this process when something it depends on is gone.
+
+    Args:
+        alive: Returns whether that is still there.
+        patience: Seconds that it may be gone for.
+    """
+
+    def watch() -> None:
+        seen = time.monotonic()
+        while (here := alive()) or time.monotonic() - seen < patience:
+            seen = time.monotonic() if here else seen
+            time.sleep(_POLL)
+        log.error("error: The search is no longer running. Start it again, then its workers.")
+        os._exit(2)
+
+    threading.Thread(target=watch, daemon=True).start()

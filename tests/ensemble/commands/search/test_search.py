@@ -1,4 +1,4 @@
-"""Laws of whole searches, each a command of its own: trials are forked, which no test can be."""
+"""Laws of whole searches, each a command of its own with worker processes."""
 
 import csv
 import json
@@ -143,7 +143,7 @@ def test_a_search_records_every_trial_and_trains_the_best(start, folder):
     assert probabilities(run) == probabilities(trial)
     report = json.loads((run / "report.json").read_text())
     assert report["metrics"]["macro"]["f1"] == pytest.approx(scores[winner], abs=1e-9)
-    assert not list(folder.glob("*/*/checkpoint.npz")) + list(folder.glob("*/*/origin.json"))
+    assert not list(folder.glob("*/*/checkpoint.npz"))
 
     # What a trial came to is what a training with the same settings comes to.
     again = ["--config", str(trial / "config.yaml"), "--name", "again"]
@@ -176,7 +176,7 @@ def test_a_search_that_is_killed_loses_and_repeats_no_trial(start, folder):
     time.sleep(1)
     before = wait_for_trials(folder, 4)
     time.sleep(2)
-    assert wait_for_trials(folder, 4) == before  # its children have ended with it
+    assert wait_for_trials(folder, 4) == before  # its workers have ended with it
     assert len(before) < 12
 
     finish(start(spaces))
@@ -188,6 +188,22 @@ def test_a_search_that_is_killed_loses_and_repeats_no_trial(start, folder):
     assert {row["status"] for row in rows} == {"completed"}
 
     assert "holds another search: `search.spaces" in finish(start({"seed": [1, 2]}), code=2)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced(start, folder):
+    process = start(
+        {"training.learning_rate": [0.1, 0.03, 0.01], "training.epsilon": [1, 0.1]}, workers=1
+    )
+    wait_for_trials(folder, 2)
+    worker, _ = (folder / "worker0.lock").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+
+    output = finish(process)
+
+    assert "worker0 died (exit code -9) and is started again" in output
+    assert len(ended(folder)) == 6
+    assert {row["status"] for row in read_csv(folder / "trials.csv")} == {"completed"}
 
 
 @pytest.mark.slow
@@ -234,5 +250,5 @@ def test_others_wait_for_a_search_and_other_labels_are_refused(start, folder, co
     other.rename(red)
     output = finish(start(spaces), code=2)
 
-    assert "no longer those that the search in" in output
+    assert "began with different images or labels" in output
     assert "winner-" not in output

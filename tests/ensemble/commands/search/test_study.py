@@ -11,7 +11,8 @@ import pytest
 from configs.errors import RunError
 from configs.files import read_config
 from configs.search import SearchExperiment
-from ensemble.commands.search.study import Study
+from ensemble.commands.search.study import Study, TrialRecord
+from ensemble.runs.run import Run
 
 RATES = {"training.learning_rate": [0.1, 0.01]}
 EPSILONS = {"training.epsilon": [1, 1e-7]}
@@ -87,19 +88,22 @@ def test_searches_of_other_spaces_lie_in_other_folders(tmp_path):
     assert len(folders) == 4
 
 
-def test_a_search_continues_only_with_the_data_it_began_with(tmp_path):
+def test_a_search_continues_only_with_what_it_began_with(tmp_path):
     study = Study.open(config_of(tmp_path, spaces=RATES))
-    began, later = ([{"train": {"labels": name}}] for name in ("began", "later"))
+    began = {"backend": "jax", "images or labels": [{"train": {"labels": "a"}}], "weights": []}
 
-    study.check_data(began)  # a search that has kept none yet
-    study.check_data(began)
+    study.check_origin(began)  # a new search
+    study.check_origin(began)
 
-    with pytest.raises(RunError, match=r"no longer those that the search in .* was begun with"):
-        study.check_data(later)
+    with pytest.raises(RunError, match=r"began with different images or labels and weights\."):
+        study.check_origin({**began, "images or labels": [], "weights": [{"vgg16": "b"}]})
+    Run(study.folder).write_json("data.json", {"feature_sets": []})
+    with pytest.raises(RunError, match="by an earlier version"):
+        study.check_origin(began)
 
 
 def test_one_search_at_a_time_works_in_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("ensemble.commands.search.study._CHILDREN_END", 0.1)
+    monkeypatch.setattr("ensemble.commands.search.study._PATIENCE", 0.1)
     study = Study.open(config_of(tmp_path, spaces=RATES))
     other = Study.open(config_of(tmp_path, spaces=RATES))
 
@@ -108,3 +112,28 @@ def test_one_search_at_a_time_works_in_a_folder(tmp_path, monkeypatch):
             pytest.fail("two searches in one folder")
     with other.locked():
         pass
+
+
+def test_a_worker_is_known_to_be_alive_by_its_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr("ensemble.commands.search.study._PATIENCE", 0.1)
+    study = Study.open(config_of(tmp_path, spaces=RATES))
+    assert not study.has_worker("worker0")
+    assert not study.has_chief()
+
+    with study.locked(), study.locked_by_worker("worker0"):
+        assert study.has_worker("worker0")
+        assert study.has_chief()
+        assert not study.has_worker("worker1")
+        with pytest.raises(RunError, match="works as worker0 already"):  # noqa: SIM117
+            with study.locked_by_worker("worker0"):
+                pytest.fail("two workers of one name")
+
+
+def test_attempts_at_a_trial_are_counted_until_it_is_recorded_or_the_search_starts(tmp_path):
+    study = Study.open(config_of(tmp_path, spaces=RATES))
+
+    assert [study.count_attempt(3) for _ in range(3)] == [1, 2, 3]
+    study.write(TrialRecord(3, "completed", {}))
+    assert study.count_attempt(3) == 1
+    with study.locked():
+        assert study.count_attempt(3) == 1

@@ -12,8 +12,8 @@ pytest.importorskip("keras_tuner")
 
 from configs.errors import RunError
 from configs.search import SearchExperiment
+from ensemble.commands.search.oracles import DurableOracle, make_oracle
 from ensemble.commands.search.spaces import SearchSpace
-from ensemble.commands.search.tuners import LastingOracle, make_oracle, values_of
 
 SPACES = {
     "training.epsilon": [1, 0.1, 1e-7],
@@ -32,27 +32,32 @@ def space_of(tuner: str, spaces: dict[str, Any] = SPACES, **search: Any) -> Sear
 
 
 @pytest.fixture
-def open_oracle(tmp_path: Path) -> Callable[[SearchSpace], LastingOracle]:
-    def open_it(space: SearchSpace) -> LastingOracle:
-        return make_oracle(space, tmp_path / "study" / "oracle.json", lambda *_: None)
+def open_oracle(tmp_path: Path) -> Callable[[SearchSpace], DurableOracle]:
+    def open_it(space: SearchSpace) -> DurableOracle:
+        return make_oracle(space, tmp_path / "study" / "oracle.json")
 
     (tmp_path / "study").mkdir()
     return open_it
 
 
-def finish(oracle: LastingOracle, trial: Any, value: float = 0.5) -> None:
+def finish(oracle: DurableOracle, trial: Any, value: float = 0.5) -> None:
     oracle.update_trial(trial.trial_id, {"val_macro_f1": value})
     trial.status = "COMPLETED"
     oracle.end_trial(trial)
 
 
-def run_all(oracle: LastingOracle, space: SearchSpace, most: int = 200) -> list[dict[str, Any]]:
+def standing(oracle: DurableOracle) -> tuple[int, int]:
+    """Returns how many trials are running and how many have ended."""
+    return len(oracle.ongoing_trials), len(oracle.end_order)
+
+
+def run_all(oracle: DurableOracle, space: SearchSpace, most: int = 200) -> list[dict[str, Any]]:
     seen = []
     for _ in range(most):
         trial = oracle.create_trial("worker0")
         if trial.status == "STOPPED":
             return seen
-        seen.append(values_of(trial, space))
+        seen.append(space.values_of(trial.hyperparameters))
         finish(oracle, trial, value=len(seen) % 7 / 7)
     raise AssertionError("the oracle never stops")
 
@@ -86,7 +91,7 @@ def test_several_grids_hold_every_combination_once(open_oracle):
         trial = oracle.create_trial("worker0")
         if trial.status == "STOPPED":
             break
-        seen.append(values_of(trial, space))
+        seen.append(space.values_of(trial.hyperparameters))
         finish(oracle, trial)
 
     assert seen == list(space.combinations())
@@ -109,10 +114,10 @@ def test_a_search_that_is_broken_off_anywhere_tries_the_same_as_one_that_is_not(
         trial = oracle.create_trial("worker0")
         if trial.status == "STOPPED":
             break
-        given_up = values_of(trial, space)
+        given_up = space.values_of(trial.hyperparameters)
         oracle = open_oracle(space)  # killed in mid-trial
         trial = oracle.create_trial("worker0")
-        assert values_of(trial, space) == given_up
+        assert space.values_of(trial.hyperparameters) == given_up
         seen.append(given_up)
         finish(oracle, trial, value=len(seen) % 7 / 7)
 
@@ -152,52 +157,54 @@ def test_two_workers_share_the_work(open_oracle):
 
     first, second = oracle.create_trial("worker0"), oracle.create_trial("worker1")
 
-    assert values_of(first, space) != values_of(second, space)
-    assert oracle.standing() == {"running": 2, "ended": 0}
+    assert space.values_of(first.hyperparameters) != space.values_of(second.hyperparameters)
+    assert standing(oracle) == (2, 0)
 
 
-def test_the_trial_of_a_worker_that_falls_silent_is_run_by_another(open_oracle):
+def test_the_trial_of_a_dead_worker_is_run_by_another(open_oracle):
     space = space_of("grid", trials=1)
     oracle = open_oracle(space)
     lost = oracle.create_trial("worker0")
     assert oracle.create_trial("worker1").status == "IDLE"  # there may be work again
+    assert oracle.create_trial("worker0").trial_id == lost.trial_id  # restarted under its name
 
-    assert oracle.forget(patience=60) == []
-    assert oracle.forget(patience=-1) == ["worker0", "worker1"]
+    assert oracle.release("worker1") is None
+    assert oracle.release("worker0") == lost.trial_id
     again = oracle.create_trial("worker1")
 
     assert again.trial_id == lost.trial_id
     finish(oracle, again)
-    finish(oracle, lost)  # the silent one was only slow
-    assert oracle.standing() == {"running": 0, "ended": 1}
+    finish(oracle, lost)  # the other one was alive after all
+    assert standing(oracle) == (0, 1)
+    assert not oracle.finished
     assert oracle.create_trial("worker1").status == "STOPPED"
+    assert oracle.finished
 
 
-def test_a_worker_that_shows_that_it_lives_keeps_its_trial(open_oracle):
+def test_a_trial_whose_result_was_lost_on_its_way_is_run_again(open_oracle):
+    oracle = open_oracle(space_of("grid", trials=1))
+    first = oracle.create_trial("worker0")
+    first.status = "INVALID"  # so KerasTuner calls any trial whose worker met an error
+    oracle.end_trial(first)
+
+    again = oracle.create_trial("worker0")
+
+    assert (again.trial_id, again.status) == (first.trial_id, "RUNNING")
+
+
+def test_a_full_disk_ends_the_search_and_blocks_no_worker(open_oracle, monkeypatch):
     oracle = open_oracle(space_of("grid"))
     trial = oracle.create_trial("worker0")
-    oracle.seen["worker0"] -= 100
 
-    oracle.get_trial(trial.trial_id)
+    def fail(*_: object) -> None:
+        raise OSError("No space left on device")
 
-    assert oracle.forget(patience=50) == []
+    monkeypatch.setattr("ensemble.commands.search.oracles.write_atomic", fail)
+    finish(oracle, trial)
 
-
-def test_a_trial_that_kills_its_workers_is_given_up(tmp_path):
-    space = space_of("grid")
-    told: list[str] = []
-    oracle = make_oracle(
-        space, tmp_path / "oracle.json", lambda trial, _: told.append(trial.trial_id)
-    )
-    first = oracle.create_trial("worker0")
-
-    for _ in range(2):
-        assert oracle.create_trial("worker0").trial_id == first.trial_id
-    following = oracle.create_trial("worker0")
-
-    assert following.trial_id != first.trial_id
-    assert told == [first.trial_id]
-    assert oracle.standing() == {"running": 1, "ended": 1}
+    assert "No space left" in str(oracle.failure)
+    assert oracle.create_trial("worker1").status == "STOPPED"
+    assert not oracle.finished
 
 
 def test_a_failed_trial_is_not_run_again(open_oracle):
@@ -211,7 +218,7 @@ def test_a_failed_trial_is_not_run_again(open_oracle):
     assert open_oracle(space).create_trial("worker0").status == "STOPPED"
 
 
-def test_a_damaged_file_is_told(open_oracle, tmp_path):
+def test_an_unreadable_file_is_reported(open_oracle, tmp_path):
     (tmp_path / "study" / "oracle.json").write_text('{"trials": {')
 
     with pytest.raises(RunError, match="Remove it and start again"):

@@ -1,4 +1,4 @@
-"""What the best trial has learned is there when the winner is made, and nothing else is."""
+"""The checkpoint of the best trial exists when the winner is made, and no other does."""
 
 from pathlib import Path
 
@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from configs.errors import RunError
-from ensemble.commands.search.leader import drop, drop_beaten, keep_if_best, take_over
 from ensemble.commands.search.study import Study, TrialRecord
+from ensemble.commands.search.winner import drop_beaten, keep_if_best
 from ensemble.runs.run import Run
+from ensemble.training.checkpoint import read_checkpoint
 from ensemble.training.history import History, Progress
-
-ORIGIN = {"data": {"train": "a"}, "weights": {"small": "b"}}
 
 
 def progress(value: float) -> Progress:
@@ -21,7 +20,7 @@ def progress(value: float) -> Progress:
 
 def end(study: Study, number: int, value: float, objective: str = "val_accuracy") -> None:
     record = TrialRecord(number, "completed", {}, metrics={objective: value})
-    keep_if_best(study, objective, record, progress(value), ORIGIN)
+    keep_if_best(study, objective, record, progress(value))
     study.write(record)
     drop_beaten(study, objective)
 
@@ -39,7 +38,7 @@ def kept(study: Study) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("objective", "values", "leaders"),
+    ("objective", "values", "best"),
     [
         ("val_accuracy", {0: 0.5, 1: 0.7, 2: 0.6, 3: 0.8}, ["0000", "0001", "0001", "0003"]),
         ("val_loss", {0: 0.5, 1: 0.7, 2: 0.6, 3: 0.4}, ["0000", "0000", "0000", "0003"]),
@@ -47,35 +46,22 @@ def kept(study: Study) -> list[str]:
     ],
     ids=["most", "least", "equal"],
 )
-def test_the_best_trial_alone_is_kept(objective, values, leaders, study):
-    for (number, value), leader in zip(values.items(), leaders, strict=True):
+def test_the_best_trial_alone_is_kept(objective, values, best, study):
+    for (number, value), number_of_best in zip(values.items(), best, strict=True):
         end(study, number, value, objective)
 
-        assert kept(study) == [leader]
-        assert int(leader) == study.best(objective)[0].number
-    assert take_over(study.trial(int(leaders[-1])), {**ORIGIN, "seed": 1}).best[0].shape == (3,)
+        assert kept(study) == [number_of_best]
+        assert int(number_of_best) == study.best(objective)[0].number
+    assert read_checkpoint(study.trial(int(best[-1]))).best[0].shape == (3,)
 
 
 def test_a_trial_that_has_not_ended_keeps_its_own(study):
     unended = TrialRecord(4, "completed", {}, metrics={"val_accuracy": 0.7})
     end(study, 0, 0.5)
-    keep_if_best(study, "val_accuracy", unended, progress(0.7), ORIGIN)
+    keep_if_best(study, "val_accuracy", unended, progress(0.7))
     end(study, 1, 0.9)
 
     assert kept(study) == ["0001", "0004"]
-
-
-def test_what_started_from_something_else_is_not_taken_over(study, caplog):
-    end(study, 0, 0.5)
-    folder = study.trial(0)
-
-    assert take_over(folder, {**ORIGIN, "data": {"train": "other"}}) is None
-    assert take_over(folder, {}) is None
-    assert take_over(study.trial(1), ORIGIN) is None
-    (folder.folder / "checkpoint.npz").write_bytes(b"PK damaged")
-    assert take_over(folder, ORIGIN) is None
-    drop(folder)
-    assert not list(folder.folder.glob("[!t]*"))
 
 
 def test_a_full_disk_costs_a_warning_and_not_the_trial(study, monkeypatch, caplog):
@@ -85,7 +71,7 @@ def test_a_full_disk_costs_a_warning_and_not_the_trial(study, monkeypatch, caplo
     monkeypatch.setattr(Run, "save", fail)
     record = TrialRecord(0, "completed", {}, metrics={"val_accuracy": 0.5})
 
-    keep_if_best(study, "val_accuracy", record, progress(0.5), ORIGIN)
+    keep_if_best(study, "val_accuracy", record, progress(0.5))
 
     assert "no space left" in caplog.text
     assert kept(study) == []
