@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure how fast frozen branches run.")
     parser.add_argument("--branches", default="vgg16,densenet121")
     parser.add_argument("--sizes", default="48,96", help="heights and widths in pixels")
-    parser.add_argument("--engines", default="keras,openvino")
+    parser.add_argument("--engines", default="keras,openvino,openvino-direct")
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement, about")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()

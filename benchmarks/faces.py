@@ -22,6 +22,7 @@ import numpy as np
 from machine import describe_machine
 
 from configs.errors import UserError
+from configs.schema import FaceConfig
 from ensemble.data.decoding import decode_whole
 from ensemble.data.files import is_image, open_files
 from ensemble.faces.crops import FaceResult, build_detector, crop_faces
@@ -99,7 +100,7 @@ def count(detector, images: Sequence[np.ndarray]) -> str:
 def search(detector, images: Sequence[np.ndarray]) -> tuple[list[FaceResult], float]:
     """Returns what is found, and the milliseconds that an image takes."""
     started = time.perf_counter()
-    results = [crop_faces(pixels, detector, several="all") for pixels in images]
+    results = [crop_faces(pixels, detector, FaceConfig(several="all")) for pixels in images]
     return results, 1000 * (time.perf_counter() - started) / max(1, len(images))
 
 

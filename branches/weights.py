@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from branches.registry import BranchSpec
-from configs.errors import WeightsError
+from configs.errors import WeightsError, reason_of
 from configs.files import expand_home
 
 if TYPE_CHECKING:
@@ -100,16 +100,12 @@ def _download(
     except Exception as error:  # Keras raises a plain Exception when a download fails
         raise WeightsError(
             f"The ImageNet weights of branch {spec.name!r} cannot be downloaded "
-            f"({_reason(error)}). Three ways on: connect to the network once, as Keras "
+            f"({reason_of(error)}). Three ways on: connect to the network once, as Keras "
             f"keeps them in ~/.keras/models; give a file with "
             f"--weights {spec.name}=FILE.h5; or start from random weights with --weights random."
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
-
-
-def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
 
 
 def _load(backbone: "keras.Model", spec: BranchSpec, build: Build, path: Path) -> None:
@@ -127,7 +123,7 @@ def _load(backbone: "keras.Model", spec: BranchSpec, build: Build, path: Path) -
                 warnings.simplefilter("error", UserWarning)  # Keras only warns of skipped layers
                 return attempt()
         except Exception as error:  # h5py and Keras raise OSError, ValueError, KeyError, TypeError
-            reasons.append(_reason(error))
+            reasons.append(reason_of(error))
     raise WeightsError(
         f"The weights in {path} do not fit branch {spec.name!r} ({reasons[0]}). "
         f"Use a file saved from this backbone, or --weights {spec.name}=imagenet."

@@ -31,3 +31,8 @@ class RunError(UserError):
 
 class StoreError(UserError):
     """Stored features that cannot be written, or a disk without room for them."""
+
+
+def reason_of(error: Exception) -> str:
+    """Returns the first line of an error's text, for a sentence."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")

@@ -111,11 +111,9 @@ def describe_errors(
 def _describe_unknown(place: str, schema: type[BaseModel], loc: Sequence[str | int]) -> str:
     section: Any = schema
     for part in loc[:-1]:
-        info = section.model_fields.get(str(part))
-        section = info and info.annotation
-        if not isinstance(section, type):
-            break
-    known = sorted(section.model_fields) if isinstance(section, type) else []
+        info = getattr(section, "model_fields", {}).get(str(part))
+        section = info.annotation if info else None
+    known = sorted(getattr(section, "model_fields", {}))
     close = near_miss(str(loc[-1]), known)
     hint = f" Did you mean `{place.removesuffix(str(loc[-1]))}{close}`?" if close else ""
     return f"Unknown setting `{place}`.{hint} Known here: {', '.join(known) or 'none'}."

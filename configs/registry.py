@@ -1,4 +1,4 @@
-"""Name to part: the one way in which branches, heads, datasets ... are found."""
+"""Registries of parts by name: branches, heads, sources of data, face detectors."""
 
 import difflib
 import importlib
@@ -21,14 +21,14 @@ T = TypeVar("T", bound=Named)
 
 
 def near_miss(received: str, known: Collection[str]) -> str | None:
-    """Returns the known name that `received` probably means in any case, if there is one."""
+    """Returns the known name closest to `received` in any case, None if none is close."""
     names = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(received.casefold(), names, n=1, cutoff=0.6)
     return names[close[0]] if close else None
 
 
 def unknown(kind: str, received: str, known: Collection[str]) -> str:
-    """Returns the sentence for a name that is not known, with its near miss.
+    """Returns the error message for an unknown name, with its near miss.
 
     Example:
         >>> unknown("branch", "vgg61", ["resnet50", "vgg16"])
@@ -42,13 +42,13 @@ def unknown(kind: str, received: str, known: Collection[str]) -> str:
 class Registry(Generic[T]):
     """Parts of one kind by name.
 
-    The modules of its package are imported on the first look, so that a
-    new part is one new file and no other edit. A part registers itself when its
-    module is imported; a part from outside needs only to be imported.
+    A part registers itself when its module is imported. The modules of the registry's package
+    are imported on first use, so a new part is one new file; a part from outside only needs to be
+    imported.
 
     Args:
-        kind: What a part is called in messages, such as "branch".
-        package: A package that holds nothing but modules which register parts.
+        kind: Name of the kind for messages, such as "branch".
+        package: A package of modules that register parts.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -58,11 +58,7 @@ class Registry(Generic[T]):
         self._discovered = False
 
     def register(self, part: T) -> T:
-        """Adds a part under its name and returns it.
-
-        Raises:
-            ConfigError: If another part has that name.
-        """
+        """Adds a part and returns it; a ConfigError if another part has its name."""
         present = self._parts.get(part.name)
         if present is not None and present != part:
             raise ConfigError(
@@ -72,11 +68,7 @@ class Registry(Generic[T]):
         return part
 
     def get(self, name: str) -> T:
-        """Returns the part called `name`.
-
-        Raises:
-            ConfigError: If there is none; the text names the nearest one.
-        """
+        """Returns a part; a ConfigError with the nearest name if there is none."""
         self._discover()
         if name not in self._parts:
             raise ConfigError(unknown(self.kind, name, self._parts))
@@ -96,7 +88,7 @@ class Registry(Generic[T]):
 
     @contextmanager
     def temporary(self, part: T) -> Iterator[T]:
-        """Registers a part for the length of a `with` block, for tests."""
+        """Registers a part during a `with` block, for tests."""
         self._discover()
         before = dict(self._parts)
         try:

@@ -231,16 +231,10 @@ class AugmentConfig(Settings):
         0.0, "probability that a rectangle becomes grey; in fine-tuning only", ge=0, le=1
     )
     mixup: float = setting(
-        0.0,
-        "alpha of MixUp, which blends pairs of images; 0: off; in fine-tuning only",
-        ge=0,
-        le=10,
+        0.0, "alpha of MixUp, which blends images; 0: off; in fine-tuning only", ge=0, le=10
     )
     cutmix: float = setting(
-        0.0,
-        "alpha of CutMix, which swaps rectangles in pairs of images; 0: off; in fine-tuning only",
-        ge=0,
-        le=10,
+        0.0, "alpha of CutMix, which swaps rectangles; 0: off; in fine-tuning only", ge=0, le=10
     )
 
 
@@ -298,10 +292,7 @@ class DataConfig(Settings):
         [], "classes to keep, in this order; none: all", "classes", metavar="A,B,..."
     )
     merge: Groups = setting(
-        {},
-        "classes joined under a new name: negative=anger+disgust,...",
-        "merge",
-        metavar="NEW=A+B,...",
+        {}, "joined classes: negative=anger+disgust,...", "merge", metavar="NEW=A+B,..."
     )
     image_size: int = setting(96, "height and width in pixels", "image-size", ge=8, le=2048)
     validation_fraction: float = setting(
@@ -320,11 +311,7 @@ class DataConfig(Settings):
     faces: FaceConfig = FaceConfig()
     augment: AugmentConfig = AugmentConfig()
     views: int = setting(
-        4,
-        "views per training image, the image itself included; one is sampled per epoch",
-        "views",
-        ge=1,
-        le=64,
+        4, "views per training image, itself included; one per epoch", "views", ge=1, le=64
     )
 
     @model_validator(mode="after")
@@ -350,18 +337,13 @@ class ModelConfig(Settings):
         min_length=1,
     )
     weights: Weights = setting(
-        "imagenet",
-        "imagenet, random or a file; per branch: vgg16=FILE,densenet121=imagenet",
-        "weights",
-        metavar="W",
+        "imagenet", "imagenet, random or a file; per branch: vgg16=FILE,...", "weights", metavar="W"
     )
     fusion: Literal["pooled", "grid", "flat"] = setting(
         "pooled", "how feature maps are joined", "fusion"
     )
     standardize: bool = setting(
-        False,
-        "scale each branch's features to mean 0 and deviation 1 before they are joined",
-        "standardize",
+        False, "scale each branch's features to mean 0 and deviation 1 first", "standardize"
     )
     head: Part = setting(
         Part(name="dense"),
@@ -403,8 +385,7 @@ class FeatureConfig(Settings):
 
     directory: HomePath | None = setting(
         None,
-        "folder of stored features, shared by all runs; none: the environment variable "
-        "ENSEMBLE_CACHE, else a folder in your cache",
+        "folder of stored features, shared by all runs; none: ENSEMBLE_CACHE or your cache",
         "cache",
         metavar="FOLDER",
     )
@@ -470,9 +451,7 @@ class TrainingConfig(Settings):
         0.0, "share of a target spread over all classes", "label-smoothing", ge=0, lt=1
     )
     balance: Literal["none", "weights", "sampling"] = setting(
-        "none",
-        "rare classes count more in the loss, or their images are sampled more often",
-        "balance",
+        "none", "whether rare classes get larger weights or are sampled more often", "balance"
     )
     focal_gamma: float = setting(
         0.0, "emphasis of the loss on hard images (focal loss); 0: cross-entropy", ge=0, le=10
@@ -513,17 +492,10 @@ class ExperimentConfig(Settings):
     features: FeatureConfig = FeatureConfig()
     training: TrainingConfig = TrainingConfig()
     seed: int = setting(
-        1,
-        "random seed of the split, the views, the initial weights and the data order",
-        "seed",
-        ge=0,
-        lt=2**31,
+        1, "seed of the split, the views, initial weights and data order", "seed", ge=0, lt=2**31
     )
     plugins: Names = setting(
-        [],
-        "modules or .py files that register parts of your own",
-        "plugins",
-        metavar="MODULE,...",
+        [], "modules or .py files that register your own parts", "plugins", metavar="MODULE,..."
     )
     output: HomePath = setting(Path("runs"), "folder in which runs are kept", "output")
     name: RunName | None = setting(

@@ -1,7 +1,8 @@
-"""Composes branches and a head into an ensemble, trains it and judges it.
+"""Composes branches and a head into an ensemble, trains it and evaluates it.
 
 Everything exported here loads Keras on first use, and not before.
 """
+# ruff: noqa: F401
 
 import sys
 from importlib import import_module
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from configs.schema import ExperimentConfig
     from ensemble.commands.export.exporting import export_model, export_run
-    from ensemble.commands.extract.filling import fill_store
     from ensemble.commands.fuse.fusing import fuse_models, fuse_runs
     from ensemble.commands.predict.predictor import Prediction, Predictor
     from ensemble.commands.search.hypermodel import EnsembleHyperModel
     from ensemble.data.loading import Dataset, load_dataset
     from ensemble.data.registry import Location
     from ensemble.experiment import FitResult, fit
+    from ensemble.features.extraction import fill_store
     from ensemble.features.frozen_branch import FrozenBranch
     from ensemble.features.store import FeatureStore
     from ensemble.metrics.evaluating import evaluate_run
@@ -34,79 +35,41 @@ if TYPE_CHECKING:
     from ensemble.runs.run import Run
     from ensemble.training.trainer import train_model
 
-_HOME = {
-    "Dataset": "ensemble.data.loading",
-    "EnsembleHyperModel": "ensemble.commands.search.hypermodel",
-    "ExperimentConfig": "configs.schema",
-    "ExportedModel": "ensemble.model.runtimes",
-    "FeatureStore": "ensemble.features.store",
-    "FitResult": "ensemble.experiment",
-    "FrozenBranch": "ensemble.features.frozen_branch",
-    "Location": "ensemble.data.registry",
-    "MultiBranchModel": "ensemble.model.composition",
-    "Prediction": "ensemble.commands.predict.predictor",
-    "Predictor": "ensemble.commands.predict.predictor",
-    "Report": "ensemble.metrics.report",
-    "Run": "ensemble.runs.run",
-    "build_classifier": "ensemble.model.composition",
-    "build_extractor": "ensemble.model.composition",
-    "build_model": "ensemble.model.composition",
-    "compose": "ensemble.model.composition",
-    "evaluate_run": "ensemble.metrics.evaluating",
-    "export_model": "ensemble.commands.export.exporting",
-    "export_run": "ensemble.commands.export.exporting",
-    "fill_store": "ensemble.commands.extract.filling",
-    "fit": "ensemble.experiment",
-    "fuse_models": "ensemble.commands.fuse.fusing",
-    "fuse_runs": "ensemble.commands.fuse.fusing",
-    "load_dataset": "ensemble.data.loading",
-    "load_exported": "ensemble.model.runtimes",
-    "train_model": "ensemble.training.trainer",
-}
-
-__all__ = [
-    "Dataset",
-    "EnsembleHyperModel",
-    "ExperimentConfig",
-    "ExportedModel",
-    "FeatureStore",
-    "FitResult",
-    "FrozenBranch",
-    "Location",
-    "MultiBranchModel",
-    "Prediction",
-    "Predictor",
-    "Report",
-    "Run",
-    "build_classifier",
-    "build_extractor",
-    "build_model",
+_EXPORTS = {
+    "configs.schema": "ExperimentConfig",
+    "ensemble.commands.export.exporting": "export_model export_run",
+    "ensemble.commands.fuse.fusing": "fuse_models fuse_runs",
+    "ensemble.commands.predict.predictor": "Prediction Predictor",
+    "ensemble.commands.search.hypermodel": "EnsembleHyperModel",
+    "ensemble.data.loading": "Dataset load_dataset",
+    "ensemble.data.registry": "Location",
+    "ensemble.experiment": "FitResult fit",
+    "ensemble.features.extraction": "fill_store",
+    "ensemble.features.frozen_branch": "FrozenBranch",
+    "ensemble.features.store": "FeatureStore",
+    "ensemble.metrics.evaluating": "evaluate_run",
+    "ensemble.metrics.report": "Report",
+    "ensemble.model.composition": "MultiBranchModel build_classifier build_extractor build_model "
     "compose",
-    "evaluate_run",
-    "export_model",
-    "export_run",
-    "fill_store",
-    "fit",
-    "fuse_models",
-    "fuse_runs",
-    "load_dataset",
-    "load_exported",
-    "train_model",
-]
-
+    "ensemble.model.runtimes": "ExportedModel load_exported",
+    "ensemble.runs.run": "Run",
+    "ensemble.training.trainer": "train_model",
+}
+_MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names.split()}
+__all__ = sorted(_MODULE_OF)
 
 # `python -m ensemble.train` runs `ensemble/commands/train/__main__.py`.
 __path__.append(str(Path(__file__).parent / "commands"))
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'ensemble' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def _check_siblings() -> None:
-    """Raises ImportError if a file of the user's hides a package that comes with this one."""
+    """Raises ImportError if a user's file hides a package that comes with this one."""
     for name in ("branches", "configs", "heads"):
         spec = find_spec(name)
         origin = Path(spec.origin).resolve() if spec and spec.origin else None

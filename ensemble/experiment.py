@@ -113,7 +113,7 @@ def fit(
     """
     distribution = distribute(config.training)
     if distribution.writes:
-        Run.refuse_taken(config)
+        Run.check_name(config)
     dataset, images = read or (read_dataset(config.data, config.seed), None)
     extractor, model = build_frozen(config, dataset)
     config = config.model_copy(update={"model": model})

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -104,8 +104,8 @@ def find_face_errors(faces: FaceConfig, *, automatic: bool = False) -> list[str]
 
 def check_face_flags(
     name: str, model: Path | None, threshold: float | None, *, largest: bool
-) -> None:
-    """Checks the flags that `add_prediction_flags` adds for finding faces.
+) -> FaceConfig:
+    """Returns the settings of the flags that `add_prediction_flags` adds for finding faces.
 
     Raises:
         ConfigError: With all errors at once.
@@ -126,6 +126,8 @@ def check_face_flags(
         errors.append(f"--face-threshold is a score, 0 or more. Received: {threshold}.")
     if errors:
         raise ConfigError("\n".join(errors))
+    several: Literal["largest", "all"] = "largest" if largest else "all"
+    return FaceConfig(detector=name, model=model, threshold=threshold, several=several)
 
 
 def load_plugins(plugins: list[str]) -> None:

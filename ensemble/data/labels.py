@@ -19,8 +19,9 @@ _SYNONYMS = (
     {"surprise", "surprised"},
 )
 
-# A class may be another one misspelt if that has so many times its images.
-_FEW = 3
+# How alike two names are from which on the smaller class may be the other one misspelt,
+# whatever the sizes (one typo in five letters), and where it has few images for it.
+_TYPO, _ALIKE, _FEW = 0.85, 0.75, 3
 
 
 @dataclass(frozen=True)
@@ -200,12 +201,16 @@ def _note_synonyms(known: Mapping[str, str]) -> list[str]:
 
 
 def _note_near_misses(known: Mapping[str, str], counts: Mapping[str, int]) -> list[str]:
-    """Returns a note for each class that may be a misspelt one with many more images."""
+    """Returns a note for each class that may be a larger one misspelt."""
     notes = []
     for key, count in counts.items():
-        larger = [other for other in counts if counts[other] >= _FEW * count and other != key]
-        close = difflib.get_close_matches(key, larger, n=1, cutoff=0.75)
-        if close and key.isalpha():
+        if any(map(str.isdigit, key)):  # numbered names are alike by design
+            continue
+        larger = [other for other in counts if (counts[other], other) > (count, key)]
+        much_larger = [other for other in larger if counts[other] >= _FEW * count]
+        close = difflib.get_close_matches(key, larger, n=1, cutoff=_TYPO)
+        close += difflib.get_close_matches(key, much_larger, n=1, cutoff=_ALIKE)
+        if close:
             name, other = known[key], known[close[0]]
             notes.append(
                 f"'{name}' is a class of {count} images beside '{other}' of {counts[close[0]]}. "

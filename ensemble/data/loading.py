@@ -360,7 +360,8 @@ def _refuse_untrainable(rows: Split, parts: np.ndarray, classes: Sequence[str]) 
     if not counts.any():
         given = " and ".join(sorted(set(parts)))
         raise DataError(f"There are images for {given} only, none to train on. Add a train split.")
-    shortages = {0: "no training image"}
+    others = " or ".join(sorted(set(parts) - {"train"}))
+    shortages = {0: f"no training image{f', only images for {others}' if others else ''}"}
     if "validation" not in parts:
         shortages[1] = "a single training image, and one is to be drawn for validation"
     for name, count in zip(classes, counts.tolist(), strict=True):

@@ -11,8 +11,8 @@ from configs.errors import DataError
 # The public test split of FER2013 is used for validation, as by its authors.
 _WORDS = {
     "train": "train|training|trn",
-    "validation": "val|valid|validation|dev|devel|development|publictest",
-    "test": "test|testing|tst|privatetest",
+    "validation": "val|valid|validate|validation|eval|evaluation|dev|devel|development|publictest",
+    "test": "test|testing|tst|holdout|privatetest",
 }
 _AROUND = (  # what may stand around these words, as in `train_images` or `FER2013Valid`
     "set|sets|split|data|dataset|folder|image|images|img|imgs|picture|pictures|pics|photo|photos|"
@@ -22,8 +22,10 @@ _PATTERNS = {
     split: re.compile(rf"(?:{_AROUND})*(?:{words})(?:{_AROUND})*")
     for split, words in _WORDS.items()
 }
-_HINT = re.compile(
-    "(train|valid)[a-z]*|test[a-z]{0,2}|val|eval|evaluation|dev|devel|development|holdout|trn|tst"
+_HINT = re.compile(rf"{'|'.join(_WORDS.values())}|train(s|val|test|i[a-z]*)|valid[a-z]*|tests")
+_VARIANT = re.compile(  # what may stand beside these words in a name that is no known split
+    rf"{_AROUND}|my|v|ver|version|x|new|old|final|raw|clean|cleaned|aug|augmented|original|aligned|"
+    "cropped|resized|balanced|small|full|extra|fold|part|copy"
 )
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
@@ -41,9 +43,16 @@ def find_split(word: str) -> str | None:
 
 
 def resembles_split(word: str) -> bool:
-    """Returns whether a part of a name is a word for a split, as in `train_augmented`."""
+    """Returns whether a name is a split's with an addition, as `train_augmented`.
+
+    Example:
+        >>> resembles_split("train_v2"), resembles_split("training_shoes")
+        (True, False)
+    """
     parts = [part.lower() for part in _PARTS.findall(word)]
-    return find_split(word) is not None or any(map(_HINT.fullmatch, parts))
+    others = [part for part in parts if not _HINT.fullmatch(part)]
+    known = len(others) < len(parts) and all(map(_VARIANT.fullmatch, others))
+    return find_split(word) is not None or known
 
 
 def draw_validation(

@@ -43,6 +43,7 @@ _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_SEPARATOR_LINE = re.compile(r"sep=[,;\t]\r?\n")  # what Excel reads before the header
 _HEAD = 2**16  # characters that hold the header
 
 # The pixels of a large image are one cell.
@@ -196,6 +197,8 @@ def _open_text(
     # merely lies beside the data.
     with io.TextIOWrapper(stream(), encoding, "replace", newline="") as text:
         head = text.read(_HEAD)
+    hint = _SEPARATOR_LINE.match(head)
+    head = head[hint.end() if hint else 0 :]
     delimiter = max(",;\t", key=head.partition("\n")[0].count)
     header = next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), [])
     columns = list(map(_fold, header))
@@ -203,6 +206,8 @@ def _open_text(
     def read() -> Iterator[Row]:
         _check_distinct(name, columns)
         with io.TextIOWrapper(stream(), encoding, newline="") as text:
+            if hint:
+                text.readline()
             for number, cells in islice(_split(name, text, delimiter), 1, None):
                 if any(cells):
                     yield number, dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))

@@ -1,8 +1,6 @@
-"""Model files that are downloaded once, and known by their checksum."""
+"""Model files that are downloaded once and verified by their checksum."""
 
 import http.client
-import os
-import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +8,16 @@ from pathlib import Path
 from branches.checksums import file_checksum
 from configs.errors import WeightsError
 from configs.files import expand_home
+from ensemble.system.files import atomic_path
 from ensemble.system.user_cache import user_cache
 
 _TIMEOUT = 20  # seconds without a byte before a download is given up
-_MOST_BYTES = 64 * 2**20
+_MAX_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file on the network.
-
-    Args:
-        name: Of the file.
-        url: Where it is.
-        sha256: Its checksum, in hexadecimal.
-    """
+    """A file on the network; `sha256` is its checksum in hexadecimal."""
 
     name: str
     url: str
@@ -32,14 +25,10 @@ class Download:
 
 
 def find_download(wanted: Download, given: Path | None = None) -> Path:
-    """Returns where a file lies: as given, in the user's cache, or downloaded into it.
-
-    Args:
-        wanted: The file.
-        given: A file of the user's, which is taken as it is.
+    """Returns the path of a file: as given, in the user's cache, or downloaded into it.
 
     Raises:
-        WeightsError: If it cannot be had; the text says what else would work.
+        WeightsError: If it is not available; the message lists alternatives.
     """
     if given is not None:
         path = expand_home(given)
@@ -54,19 +43,13 @@ def find_download(wanted: Download, given: Path | None = None) -> Path:
 
 def _download(wanted: Download, path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as folder:
-            part = Path(folder) / wanted.name
-            with (
-                urllib.request.urlopen(wanted.url, timeout=_TIMEOUT) as response,
-                part.open("wb") as file,
-            ):
-                file.write(response.read(_MOST_BYTES))
-                file.flush()
-                os.fsync(file.fileno())
+        with (
+            atomic_path(path) as part,
+            urllib.request.urlopen(wanted.url, timeout=_TIMEOUT) as response,
+        ):
+            part.write_bytes(response.read(_MAX_BYTES))
             if file_checksum(part) != wanted.sha256:
                 raise OSError("what came has another checksum")
-            part.replace(path)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         raise WeightsError(

@@ -5,11 +5,14 @@ from types import ModuleType
 from configs.errors import ConfigError
 
 
-def load_opencv(detector: str) -> ModuleType:
+def load_opencv(
+    needs: str, alternative: str = "use --faces none for images that are face crops already"
+) -> ModuleType:
     """Returns the module `cv2`.
 
     Args:
-        detector: What needs it, for the message.
+        needs: Beginning of the message, such as "Videos need".
+        alternative: What works without it, in the imperative.
 
     Raises:
         ConfigError: If it is not installed or does not start.
@@ -18,8 +21,7 @@ def load_opencv(detector: str) -> ModuleType:
         import cv2
     except ImportError as error:
         raise ConfigError(
-            f"Face detector {detector!r} needs OpenCV ({error}). Install it with "
-            "`pip install 'opencv-python-headless<5'`, or use --faces none for images that "
-            "are face crops already."
+            f"{needs} OpenCV ({error}). Install it with `pip install 'opencv-python-headless<5'`, "
+            f"or {alternative}."
         ) from error
     return cv2

@@ -1,4 +1,4 @@
-"""What a face detector is, and the registry that knows all of them."""
+"""Face detectors and their registry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Face:
 
     Args:
         box: About from brow to chin.
-        score: How sure the detector is, on a scale of its own.
-        eyes: Their centres, the one on the left of the image first; None: not known.
+        score: Confidence, on the detector's own scale.
+        eyes: Their centres, the one on the left of the image first; None: unknown.
     """
 
     box: Box
@@ -50,12 +50,12 @@ class DetectorSpec:
 
     Args:
         name: As in `--faces`.
-        summary: One line that says what it is.
-        build: From a model's file (None: the detector's own) and the least score
-            of a face (None: the detector's own) to the detector; None where the
-            whole image is the face. Raises a UserError if something is missing.
+        summary: One line of description.
+        build: From a model file and the lowest score of a face (None: the detector's own)
+            to the detector; None where the whole image is the face. Raises a UserError if
+            something is missing.
         reference: Paper or address.
-        threshold: The detector's own least score of a face; None: it has none.
+        threshold: The detector's own lowest score of a face; None: it has none.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Faces in the place of images, so that all that reads images sees faces."""
+"""Image stores that return the face in each image."""
 
 from dataclasses import replace
 
@@ -13,15 +13,7 @@ from ensemble.faces.registry import Detector, Face
 
 
 class FaceStore:
-    """Reads the largest face of each image. Safe to read from several threads.
-
-    Where faces are is remembered, so that each image is searched once.
-
-    Args:
-        images: Whole photos.
-        detector: Finds faces.
-        settings: How they are cut.
-    """
+    """Reads the largest face of each image; each is searched once. Safe to use from threads."""
 
     def __init__(self, images: ImageStore, detector: Detector, settings: FaceConfig) -> None:
         self._images = images
@@ -34,7 +26,7 @@ class FaceStore:
 
         Raises:
             OSError: If the image cannot be read.
-            ImageError: If it is damaged, or if it has no face and such are skipped.
+            ImageError: If it is corrupt, or if it has no face and such are skipped.
             DataError: If it has no face and that is an error.
         """
 
@@ -43,14 +35,7 @@ class FaceStore:
                 self._faces[name] = self._detector(image)
             return self._faces[name]
 
-        result = crop_faces(
-            self._images.read(name),
-            detect,
-            margin=self._settings.margin,
-            align=self._settings.align,
-            no_face=self._settings.no_face,
-            name=name,
-        )
+        result = crop_faces(self._images.read(name), detect, self._settings, name)
         if not result.crops:
             raise ImageError(result.reason)
         return result.crops[0].pixels
@@ -60,17 +45,14 @@ def face_images(images: ImageStore, settings: FaceConfig) -> ImageStore:
     """Returns a store of the faces in images; the images themselves without a detector.
 
     Raises:
-        UserError: If the detector cannot be had.
+        UserError: If the detector is not available.
     """
     detector = build_detector(settings.detector, settings.model, settings.threshold)
     return images if detector is None else FaceStore(images, detector, settings)
 
 
 def read_dataset(config: DataConfig, seed: int) -> Dataset:
-    """Returns the dataset that settings describe, its splits drawn by the seed.
-
-    Where a face detector is set, an image is the face in it.
-    """
+    """Loads the configured dataset; where a face detector is set, an image is the face in it."""
     dataset = load_dataset(
         locate(config),
         source=config.source,

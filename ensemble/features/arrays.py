@@ -1,4 +1,4 @@
-"""Arrays that may be larger than the memory."""
+"""Arrays that may be larger than memory."""
 
 import logging
 import math
@@ -15,17 +15,17 @@ from ensemble.system.limits import memory_limit
 log = logging.getLogger(__name__)
 
 _SHARE_OF_MEMORY = 0.5  # for all arrays; what goes beyond stays on the disk
-_held = [0]  # bytes of the arrays that `allocate` has put in memory
+_held = [0]  # bytes of arrays in memory
 
 
 def allocate(shape: tuple[int, ...], dtype: str, *, folder: Path, what: str) -> np.ndarray:
-    """Returns an array to be filled; if it is too large for the memory, one in a file.
+    """Returns an array to be filled; if it is too large for memory, one in a file.
 
     Args:
         shape: Its shape.
         dtype: Its dtype.
-        folder: Where the file lies, which vanishes with the process.
-        what: What is kept in it, for messages.
+        folder: Folder of the file, which is removed when the process ends.
+        what: Content, for messages.
 
     Raises:
         StoreError: If the disk has no room for it.
@@ -52,7 +52,7 @@ def allocate(shape: tuple[int, ...], dtype: str, *, folder: Path, what: str) -> 
 
 
 def fits_memory(needed: int) -> bool:
-    """Returns whether the memory has room for so many bytes more: arrays may take half of it."""
+    """Returns whether so many bytes more fit into the half of memory that arrays may take."""
     memory = memory_limit()
     return memory is None or _held[0] + needed <= _SHARE_OF_MEMORY * memory
 

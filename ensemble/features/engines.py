@@ -1,21 +1,21 @@
-"""Who runs a frozen extractor: Keras everywhere, a compiled engine where it is faster."""
+"""Engines that run a frozen extractor: Keras anywhere, OpenVINO where it is faster."""
 
 import importlib.util
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import keras
 import numpy as np
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, reason_of
+from configs.schema import EngineName, Precision
 from ensemble.model.conversion import to_openvino
-from ensemble.model.precision import Precision, in_precision
-from ensemble.model.runtimes import import_openvino, reason_of
+from ensemble.model.precision import in_precision
+from ensemble.model.runtimes import import_openvino
 from ensemble.system.devices import has_gpu, is_out_of_memory
 
-EngineName = Literal["auto", "keras", "openvino"]
 Tag = TypeVar("Tag")
 
 log = logging.getLogger(__name__)
@@ -25,9 +25,9 @@ class Engine(Protocol):
     """Runs a frozen branch over any number of images.
 
     Args:
-        family: Which numbers come out; see `engine_family`.
+        family: Engines of one family agree to rounding; see `engine_family`.
         name: What ran, for the records: "keras (tensorflow)", "openvino 2026.4.1".
-        batch_size: Images in a batch that suit it, and the most it takes.
+        batch_size: Largest and best number of images in a batch.
     """
 
     family: str
@@ -48,59 +48,53 @@ class Engine(Protocol):
 
 
 def engine_family(engine: EngineName, precision: Precision) -> str:
-    """Returns which numbers the engine of these settings computes, unless conversion fails.
+    """Returns "openvino", or Keras with backend and device, such as "keras-tensorflow-cpu".
 
-    Engines of one family agree to rounding; others may differ by 1e-3.
-
-    Returns:
-        "openvino", or Keras with backend and device, such as "keras-tensorflow-cpu".
+    Features of two families may differ by 1e-3. If OpenVINO fails to convert a model, Keras
+    runs it although "openvino" was expected.
     """
-    if engine == "openvino" or (
-        engine == "auto" and not has_gpu() and not _openvino_obstacle(precision)
-    ):
+    by_default = engine == "auto" and not has_gpu() and not _openvino_obstacle(precision)
+    if engine.startswith("openvino") or by_default:
         return OpenVinoEngine.family
     return f"keras-{keras.backend.backend()}-{'gpu' if has_gpu() else 'cpu'}"
 
 
 def make_engine(
-    model: keras.Model,
-    engine: EngineName,
-    *,
-    precision: Precision = "float32",
+    model: keras.Model, engine: EngineName, *, precision: Precision = "float32"
 ) -> Engine:
-    """Makes the engine that runs a frozen branch, with the weights it has now.
+    """Returns an engine that runs a frozen branch with its current weights.
 
     Args:
         model: Image `(h, w, 3)`, RGB of 0..255, to one feature map `(h', w', c)`.
-        engine: "auto": OpenVINO where it is installed, the backend is
-            TensorFlow, no GPU is seen, the precision is float32 and the model
-            can be converted; else Keras.
-        precision: Of the computation; features come out as float32. OpenVINO
-            knows float32 only.
+        engine: "auto": OpenVINO where it is installed, the backend is TensorFlow, there is no
+            GPU, the precision is float32 and the model can be converted; else Keras.
+            "openvino-direct": without Winograd's algorithm.
+        precision: Precision of the computation; features are float32. OpenVINO computes in
+            float32 only.
 
     Raises:
-        ConfigError: If OpenVINO is asked for by name and cannot be had, or if
-            the model cannot be rebuilt in the precision.
+        ConfigError: If OpenVINO is required and not available, or if the model cannot be
+            rebuilt in the precision.
     """
     if engine_family(engine, precision) == OpenVinoEngine.family:
         if obstacle := _openvino_obstacle(precision):
             raise ConfigError(obstacle)
         try:
-            return OpenVinoEngine(model)
+            return OpenVinoEngine(model, winograd=engine != "openvino-direct")
         except ConfigError as error:
-            if engine == "openvino":
+            if engine != "auto":
                 raise
             log.warning("%s", error)
     return KerasEngine(model, precision)
 
 
 class KerasEngine:
-    """Runs a branch with Keras itself, on any backend and device.
+    """Runs a branch with Keras, on any backend and device.
 
     Args:
         model: Image to one feature map.
-        precision: Of the computation; `map` raises a ConfigError where a feature
-            leaves the range of float16.
+        precision: Precision of the computation; `map` raises a ConfigError if a feature is out
+            of the range of float16.
 
     Raises:
         ConfigError: If the model cannot be rebuilt in the precision.
@@ -122,8 +116,8 @@ class KerasEngine:
         self.batch_size = 256 if has_gpu() else 32
         self._runner = runner
         self._precision = precision
-        self._most = self.batch_size  # images at once that fit into the device's memory
-        self._shape = 0  # images in the largest batch yet, to which later ones are padded
+        self._max_images = self.batch_size  # that fit into the device's memory at once
+        self._padded_size = 0  # images in the largest batch yet, to which later ones are padded
 
     def map(self, batches: Iterable[tuple[Tag, np.ndarray]]) -> Iterator[tuple[Tag, np.ndarray]]:
         for tag, images in batches:
@@ -131,20 +125,23 @@ class KerasEngine:
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         while True:
-            parts = range(0, len(images), self._most)
+            size = self._max_images
+            parts = [images[i : i + size] for i in range(0, len(images), size)]
             try:
-                return np.concatenate([self._predict(images[i : i + self._most]) for i in parts])
+                return np.concatenate([self._predict(part) for part in parts])
             except Exception as error:  # each backend has a class of its own for it
-                if not is_out_of_memory(error) or self._most == 1:
+                if not is_out_of_memory(error) or size == 1:
                     raise
-                self._most = max(1, min(self._most, len(images)) // 2)
-                self._shape = 0
-                log.warning("The device's memory is full: on with %d images at once.", self._most)
+                self._max_images = max(1, min(size, len(images)) // 2)
+                self._padded_size = 0
+                log.warning(
+                    "The device's memory is full: continuing with %d images at once.",
+                    self._max_images,
+                )
 
     def _predict(self, images: np.ndarray) -> np.ndarray:
-        """Runs images padded to a shape that is compiled already."""
-        self._shape = max(self._shape, len(images))
-        features = self._runner.predict_on_batch(_pad(images, self._shape))[: len(images)]
+        self._padded_size = max(self._padded_size, len(images))  # few shapes to compile
+        features = self._runner.predict_on_batch(_pad(images, self._padded_size))[: len(images)]
         if self._precision == "float16" and not np.isfinite(features).all():
             raise ConfigError(
                 f"{self._runner.name!r} leaves the range of float16. Use bfloat16 or float32."
@@ -153,10 +150,11 @@ class KerasEngine:
 
 
 class OpenVinoEngine:
-    """Runs a branch on the CPU, compiled by OpenVINO in float32; needs the TensorFlow backend.
+    """Runs a branch on the CPU, compiled by OpenVINO in float32; the backend is TensorFlow.
 
     Args:
         model: Image to one feature map.
+        winograd: Whether wide convolutions are computed by Winograd's algorithm.
 
     Raises:
         ConfigError: If OpenVINO cannot convert the model.
@@ -164,22 +162,20 @@ class OpenVinoEngine:
 
     family = "openvino"
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, *, winograd: bool = True) -> None:
         openvino = import_openvino()
         from ensemble.features.winograd import use_winograd
 
-        self.name = f"openvino {openvino.__version__.partition('-')[0]}"
-        self.batch_size = 8  # what a core works on stays in its cache
+        version = openvino.__version__.partition("-")[0]
+        self.name = f"openvino {version}" + ("" if winograd else " direct")
+        self.batch_size = 8  # a core's work stays in its cache
         try:
             converted = to_openvino(model, self.batch_size)
-            use_winograd(converted)
-            self._compiled = openvino.Core().compile_model(
-                converted,
-                "CPU",
-                # Throughput: a core has batches of its own, and no other to wait for. Newer CPUs
-                # would compute in bfloat16 if they were not told.
-                {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"},
-            )
+            if winograd:
+                use_winograd(converted)
+            # Throughput: each core has batches of its own. Newer CPUs would compute in bfloat16.
+            settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+            self._compiled = openvino.Core().compile_model(converted, "CPU", settings)
         except Exception as error:  # converters fail in every way
             raise ConfigError(
                 f"OpenVINO cannot convert {model.name!r} ({reason_of(error)}); "
@@ -187,7 +183,7 @@ class OpenVinoEngine:
             ) from error
 
     def map(self, batches: Iterable[tuple[Tag, np.ndarray]]) -> Iterator[tuple[Tag, np.ndarray]]:
-        # One more than it works on, so that no core waits while a batch is handed over.
+        # One request more than run at once, so that no core waits while a batch is handed over.
         requests = self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") + 1
         idle = [self._compiled.create_infer_request() for _ in range(requests)]
         pending: deque[tuple[Tag, int, Any]] = deque()
@@ -210,7 +206,7 @@ class OpenVinoEngine:
 
 
 def _openvino_obstacle(precision: Precision) -> str | None:
-    """Returns why OpenVINO cannot be had here, in a sentence, or None if it can."""
+    """Returns why OpenVINO is not available, in a sentence, or None if it is."""
     if keras.backend.backend() != "tensorflow":
         return (
             "The engine 'openvino' needs the backend tensorflow. "

@@ -1,6 +1,7 @@
-"""Extraction: the frozen branches of an experiment and the features that they fill a store with."""
+"""Extraction: the frozen branches of an experiment, and the features that they store."""
 
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -8,9 +9,16 @@ import keras
 
 from configs.errors import WeightsError
 from configs.schema import ExperimentConfig, FeatureConfig, ModelConfig
-from ensemble.data.inspection import Images
+from ensemble.data.inspection import (
+    Images,
+    check_readable,
+    inspect_dataset,
+    log_duplicates,
+    log_problems,
+)
 from ensemble.data.loading import Dataset
 from ensemble.data.views import training_views
+from ensemble.faces.store import read_dataset
 from ensemble.features.frozen_branch import FrozenBranch
 from ensemble.features.store import FeatureStore
 from ensemble.model.composition import build_extractor
@@ -19,14 +27,40 @@ from ensemble.system.devices import list_devices
 log = logging.getLogger(__name__)
 
 
-def build_frozen(config: ExperimentConfig, dataset: Dataset) -> tuple[keras.Model, ModelConfig]:
-    """Builds the extractor; drawn images may do with random weights, and it is told.
+def fill_store(config: ExperimentConfig) -> str:
+    """Extracts and stores the features that a training with these settings reads.
 
     Returns:
-        The extractor, and the settings of the model with the weights that it got.
+        Lines that report what was done.
 
     Raises:
-        WeightsError: If weights cannot be had, and the images are not drawn.
+        UserError: If data, weights or the store cannot be used.
+    """
+    dataset = read_dataset(config.data, config.seed)
+    extractor, model = build_frozen(config, dataset)
+    log_start(config, dataset)
+    images = inspect_dataset(dataset, config.data)
+    log_problems(images.problems, "")
+    log_duplicates(images, "")
+    check_readable(dataset, images)
+
+    started = time.perf_counter()
+    branches = freeze_branches(extractor, model, config.features)
+    fill_branches(branches, images, config)
+    lines = [describe_branch(branch) for branch in branches]
+    return "\n".join([*lines, f"took {time.perf_counter() - started:.0f} s"])
+
+
+def build_frozen(config: ExperimentConfig, dataset: Dataset) -> tuple[keras.Model, ModelConfig]:
+    """Builds the extractor, with random weights and a warning if ImageNet's are not available.
+
+    Random weights are a fallback for synthetic images only.
+
+    Returns:
+        The extractor, and the settings of the model with its actual weights.
+
+    Raises:
+        WeightsError: If weights are not available, and the images are not synthetic.
     """
     model = config.model
     build = partial(
@@ -43,7 +77,7 @@ def build_frozen(config: ExperimentConfig, dataset: Dataset) -> tuple[keras.Mode
         if not dataset.synthetic or set(weights.values()) != {"imagenet"}:
             raise
         log.warning(
-            "\n*** RANDOM WEIGHTS: the demo goes on without ImageNet weights. Its figures show\n"
+            "\n*** RANDOM WEIGHTS: the demo continues without ImageNet weights. Its figures show\n"
             "*** that everything works, not what the branches can do. The reason:\n*** %s\n",
             error,
         )
@@ -71,7 +105,7 @@ def freeze_branches(
 def fill_branches(
     branches: Sequence[FrozenBranch], images: Images, config: ExperimentConfig
 ) -> None:
-    """Sees to it that the features of all views of all images are stored."""
+    """Stores the features of all views of all images."""
     views = training_views(config.data, config.seed)
     for branch in branches:
         branch.fill(images.train.readable, images.train.digests, views)
@@ -79,7 +113,7 @@ def fill_branches(
 
 
 def log_start(config: ExperimentConfig, dataset: Dataset) -> None:
-    """Tells on the screen what is going to be looked at by what."""
+    """Logs data, branches, head and devices."""
     for note in dataset.notes:
         log.info("%s", note)
     log.info(
@@ -101,6 +135,6 @@ def log_start(config: ExperimentConfig, dataset: Dataset) -> None:
 
 
 def describe_branch(branch: FrozenBranch) -> str:
-    """Returns what was extracted by what, and what was there already."""
+    """Returns how many views were extracted, by which engine, and how many were reused."""
     how = f" by {branch.engine}" if branch.engine else ""
     return f"{branch.label}: {branch.extracted:,} views extracted{how}, {branch.reused:,} reused"

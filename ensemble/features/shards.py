@@ -1,10 +1,10 @@
-"""One file of features: some hundred images seen by one frozen branch in one view.
+"""Shards: files of features of some hundred images from one frozen branch in one view.
 
-A shard is an HDF5 file whose name is the SHA-256 of its content, so that any
-damage shows before HDF5 reads a byte of it. It holds two plain datasets:
+A shard is an HDF5 file named by the SHA-256 of its content, so that damage is detected before
+HDF5 reads it. It holds two plain datasets:
 
     images     (n, 32) uint8: SHA-256 of each image
-    features   (n, h, w, c) float16 or float32, row after row
+    features   (n, h, w, c) float16 or float32
 """
 
 import hashlib
@@ -18,17 +18,17 @@ import numpy as np
 from ensemble.system.files import write_atomic
 
 _DIGEST = 32  # bytes of SHA-256
-_LARGEST = 2**31  # bytes: no shard comes near it
+_MAX_BYTES = 2**31  # no shard comes near it
 
 
 class ShardError(Exception):
-    """A shard that cannot be used; its text says why in a few words."""
+    """A shard that cannot be used; the text is the reason."""
 
 
 def write_shard(
     folder: Path, key: str, view: str, digests: Sequence[bytes], features: np.ndarray
 ) -> Path:
-    """Writes a shard that is there whole or not at all, and returns its path.
+    """Writes a shard, whole or not at all, and returns its path.
 
     Args:
         folder: An existing folder.
@@ -36,11 +36,8 @@ def write_shard(
         view: Name of the view.
         digests: SHA-256 of each image.
         features: Shape `(images, h, w, c)`.
-
-    Raises:
-        OSError: If it cannot be written, a full disk included.
     """
-    memory = io.BytesIO()  # HDF5 itself meets no disk, and so no full one
+    memory = io.BytesIO()  # HDF5 does not handle a full disk well
     with h5py.File(memory, "w", libver="latest") as file:
         file.attrs["key"] = key
         file.attrs["view"] = view
@@ -69,16 +66,11 @@ def read_digests(path: Path) -> list[bytes]:
 def read_shard(path: Path, key: str, view: str) -> np.ndarray:
     """Returns the features of a shard, shape `(images, h, w, c)`.
 
-    Args:
-        path: Of the shard.
-        key: What must have decided the features.
-        view: Name of the view that they must be of.
-
     Raises:
         ShardError: If the file is missing, damaged or of another key or view.
     """
     try:
-        if path.stat().st_size > _LARGEST:
+        if path.stat().st_size > _MAX_BYTES:
             raise ShardError("too large")
         content = path.read_bytes()
     except OSError as error:
@@ -91,19 +83,19 @@ def read_shard(path: Path, key: str, view: str) -> np.ndarray:
                 raise ShardError("it belongs to other features")
             return _plain(file, "features", None, 4)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        raise ShardError(f"is no shard: {error}") from error
+        raise ShardError(f"is not a shard: {error}") from error
 
 
 def _plain(file: h5py.File, name: str, dtype: np.dtype | None, rank: int) -> np.ndarray:
-    """Reads a dataset that lies in the file itself: h5py would follow links out of it."""
+    """Reads a dataset of the file itself; h5py would follow links to other files."""
     link = file.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
         raise ValueError(f"{name} is a link")
     dataset = file[name]
     if dataset.is_virtual or dataset.external or dataset.ndim != rank:
-        raise ValueError(f"{name} is no plain dataset")
+        raise ValueError(f"{name} is not a plain dataset")
     if dtype is not None and dataset.dtype != dtype:
         raise ValueError(f"{name} is {dataset.dtype}")
-    if dataset.nbytes > _LARGEST:
+    if dataset.nbytes > _MAX_BYTES:
         raise ValueError(f"{name} is too large")
     return dataset[()]

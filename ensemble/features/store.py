@@ -1,12 +1,11 @@
-"""Features kept on disk: what frozen branches made of each view of each image.
+"""The store of features on disk: features of each view of each image from frozen branches.
 
-    FOLDER/vgg16-96px-pooled-float32-1f0c.../      one frozen branch: a group
-        about.json                                 what decides its numbers
+    FOLDER/vgg16-96px-pooled-float32-1f0c.../      group: one frozen branch
+        about.json                                 key: what decides its features
         view-0/  view-1-9ab2.../                   the images themselves; an augmented view
-            0b7e....h5                             some hundred images: a shard
+            0b7e....h5                             shard: some hundred images
 
-A process may be killed at any moment: shards that are finished stay, the one in
-work is recognised and done again.
+If a process is killed, finished shards are kept.
 """
 
 import json
@@ -31,32 +30,31 @@ from ensemble.system.files import remove_parts, write_atomic
 from ensemble.system.locks import locked
 from ensemble.system.user_cache import user_cache
 
-# Goes up when decoding, views or scaling change, so that older numbers are not taken for new.
-PIPELINE = 2
+PIPELINE = 2  # version of decoding, views and scaling; a change makes older features outdated
 
-_SHARD_BYTES = 16 * 2**20  # of features: about what a kill costs, and not too many files
-_SHARD_IMAGES = (32, 256)  # at least and at most
+_SHARD_BYTES = 16 * 2**20  # of features: lost by a kill at most
+_MIN_SHARD_IMAGES, _MAX_SHARD_IMAGES = 32, 256
 
-Damaged = Callable[[Path, str], None]  # is told of a damaged shard: where, and what is wrong
+Damaged = Callable[[Path, str], None]  # called with the path of a damaged shard and the reason
 Place = tuple[Path, int]  # a shard and a row in it
 
 
 @dataclass(frozen=True)
 class BranchKey:
-    """Everything beside image and view that decides the numbers of a frozen branch.
+    """Everything except image and view that decides the features of a frozen branch.
 
     Args:
         branch: The backbone's name.
         weights: SHA-256 of its weights.
         architecture: SHA-256 of its layers, their settings and connections.
-        scaling: How it scales pixels.
+        scaling: Scaling of its pixels.
         image_size: Height and width of the image, in pixels.
         reduction: What is kept of its map: "pooled" or "map".
         shape: `(h, w, c)` of what is kept.
-        precision: Of the arithmetic, such as "float32".
-        dtype: Of the stored numbers: "float32" or "float16".
+        precision: Precision of the computation, such as "float32".
+        dtype: Type of the stored numbers: "float32" or "float16".
         pipeline: Version of decoding, views and scaling.
-        engine: What computes it; see `engine_family`. Empty in stores of earlier versions.
+        engine: Family of the engine; see `engine_family`. Empty in stores of earlier versions.
     """
 
     branch: str
@@ -78,20 +76,20 @@ class BranchKey:
 
     @property
     def name(self) -> str:
-        """A folder's name: readable, and another one for every other key."""
+        """Readable and unique name of the group's folder."""
         stem = f"{self.branch}-{self.image_size}px-{self.reduction}-{self.dtype}"
         return f"{stem}-{sha256(self.text.encode()).hexdigest()[:16]}"
 
     @property
     def image_bytes(self) -> int:
-        """Bytes that the features of one view of one image take."""
+        """Bytes per view of an image."""
         return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
     @property
     def shard_images(self) -> int:
         """Images in a shard."""
-        fewest, most = _SHARD_IMAGES
-        return min(max(_SHARD_BYTES // self.image_bytes, fewest), most)
+        images = _SHARD_BYTES // self.image_bytes
+        return min(max(images, _MIN_SHARD_IMAGES), _MAX_SHARD_IMAGES)
 
 
 class FeatureStore:
@@ -109,21 +107,13 @@ class FeatureStore:
         )
 
     def make_folder(self) -> Path:
-        """Returns the store's folder, which is there afterwards.
-
-        Raises:
-            StoreError: If it cannot be made.
-        """
+        """Returns the store's folder, which is made if necessary."""
         with _writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder
 
     def open(self, key: BranchKey) -> "FeatureGroup":
-        """Returns the features of one frozen branch; makes their folder if there is none.
-
-        Raises:
-            StoreError: If the folder cannot be made.
-        """
+        """Returns the features of one frozen branch, in a folder that is made if necessary."""
         group = FeatureGroup(self.folder / key.name, key)
         with _writing(group.folder):
             group.folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +125,7 @@ class FeatureStore:
         return group
 
     def groups(self) -> "list[FeatureGroup]":
-        """Returns all groups, by name; folders that are none are passed over."""
+        """Returns all groups, by name."""
         found = []
         for path in sorted(self.folder.glob("*/about.json")):
             try:
@@ -153,12 +143,7 @@ class FeatureStore:
 
 
 class FeatureGroup:
-    """The stored features of one frozen branch.
-
-    Args:
-        folder: Where they are.
-        key: What decides them.
-    """
+    """The stored features of one frozen branch, whose key decides them."""
 
     def __init__(self, folder: Path, key: BranchKey) -> None:
         self.folder = folder
@@ -166,13 +151,10 @@ class FeatureGroup:
 
     @contextmanager
     def locked(self, waiting: Callable[[], object]) -> Iterator[None]:
-        """Keeps other processes from working on the same features for the length of the block.
+        """Keeps other processes from working on the same features during a `with` block.
 
         Args:
             waiting: Called once if another process has to be waited for.
-
-        Raises:
-            StoreError: If the folder cannot be written.
         """
         with ExitStack() as stack:
             with _writing(self.folder):
@@ -187,15 +169,13 @@ class FeatureGroup:
         damaged: Damaged,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Reads the features of one view of many images, and checks the shards that hold them.
-
-        A damaged shard is told of and removed; its images count as not stored.
+        """Reads the features of one view of many images, and removes damaged shards.
 
         Args:
             view: Name of the view.
             digests: SHA-256 of each image.
-            damaged: Is told of each damaged shard.
-            out: Where to put the features, shape `(images, h, w, c)`; None: nowhere.
+            damaged: Called for each damaged shard.
+            out: Output array of shape `(images, h, w, c)`; None: the shards are only checked.
 
         Returns:
             Whether an image's features were found, shape `(images,)`.
@@ -227,12 +207,7 @@ class FeatureGroup:
         return found
 
     def add(self, view: str, digests: Sequence[bytes], features: np.ndarray) -> None:
-        """Writes a shard; when this returns it will outlive the process.
-
-        Args:
-            view: Name of the view.
-            digests: SHA-256 of each image.
-            features: Shape `(images, h, w, c)`, of the key's dtype.
+        """Writes a shard of features of shape `(images, h, w, c)` and of the key's dtype.
 
         Raises:
             StoreError: If it cannot be written, a full disk included.
@@ -243,14 +218,14 @@ class FeatureGroup:
             write_shard(folder, self.key.text, view, digests, features)
 
     def verify(self) -> Iterator[tuple[Path, str | None]]:
-        """Yields every shard and what is wrong with it, None where it is sound."""
+        """Yields every shard, and why it cannot be used or None."""
         for path in sorted(self.folder.glob("*/*.h5")):
+            reason = None
             try:
                 read_shard(path, self.key.text, path.parent.name)
             except ShardError as error:
-                yield path, str(error)
-            else:
-                yield path, None
+                reason = str(error)
+            yield path, reason
 
     def views(self) -> list[str]:
         """Returns the names of the views, sorted."""
@@ -269,16 +244,12 @@ class FeatureGroup:
         return (self.folder / "about.json").stat().st_mtime
 
     def remove(self) -> None:
-        """Removes the group and everything in it.
-
-        Raises:
-            StoreError: If it cannot be removed.
-        """
+        """Removes the group; a StoreError if that fails."""
         with _writing(self.folder):
             shutil.rmtree(self.folder)
 
     def _places(self, view: str) -> tuple[dict[bytes, Place], list[tuple[Path, str]]]:
-        """Returns where the features of each image are, and the shards that do not say so."""
+        """Returns where the features of each image are, and the shards that cannot be opened."""
         places: dict[bytes, Place] = {}
         broken = []
         for path in sorted((self.folder / view).glob("*.h5")):
@@ -291,7 +262,7 @@ class FeatureGroup:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Tells of a file that cannot be written in a sentence."""
+    """Converts errors of writing to user errors."""
     try:
         yield
     except OSError as error:

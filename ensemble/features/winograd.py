@@ -1,13 +1,12 @@
-"""Convolutions of 3 x 3 with fewer multiplications, in graphs that OpenVINO runs on a CPU.
+"""Convolutions of 3 x 3 by Winograd's algorithm, in graphs that OpenVINO runs on a CPU.
 
-Winograd's algorithm computes a square of `m x m` outputs at once. It costs
-`(m + 2)^2` multiplications for each pair of an input and an output channel, where
-the definition takes `9 m^2`: a fourth of them for m = 4. OpenVINO has no kernel of
-it; here it is put together from gathers and matrix products, which OpenVINO has.
+The algorithm computes `m x m` outputs at once with `(m + 2)^2` multiplications per input and
+output channel instead of `9 m^2`: a fourth of them for m = 4. OpenVINO has no kernel of it; here
+it consists of gathers and matrix products.
 
-Sources: S. Winograd, Arithmetic Complexity of Computations, SIAM 1980; A. Lavin and
-S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016, whose names
-for the matrices are used.
+References:
+    S. Winograd, Arithmetic Complexity of Computations, SIAM 1980; A. Lavin and S. Gray, Fast
+    Algorithms for Convolutional Neural Networks, CVPR 2016, whose names for the matrices are used.
 """
 
 from collections.abc import Iterator
@@ -18,23 +17,20 @@ import numpy as np
 from openvino import opset13
 
 _KERNEL = 3
-_POINTS = (0, 1, -1, 2, -2)  # where polynomials are evaluated, beside infinity
+_POINTS = (0, 1, -1, 2, -2)  # where polynomials are evaluated, besides infinity
 _TILES = (2, 3, 4)  # sides of squares of outputs; with larger ones rounding errors grow
-_FEWEST_CHANNELS = (64, 128)  # in and out: with fewer, moving tiles takes what products save
-_FEWEST_SAVED = 0.5  # of the multiplications
+_MIN_CHANNELS = (64, 128)  # in and out: with fewer, gathers cost more than products save
+_MIN_SAVED = 0.5  # of the multiplications
 
 
 def use_winograd(model: Any) -> int:
-    """Replaces the convolutions of a model for which that is faster.
+    """Replaces the convolutions of a model that become faster; returns their number.
 
-    Results differ from those of the convolutions by some 1e-5 of the largest.
-    The transformed weights take up to four times the room of the weights.
+    Results differ by some 1e-5 of the largest. The transformed weights take up to four times the
+    memory of the weights.
 
     Args:
         model: An `openvino.Model` of fixed shapes; it is changed.
-
-    Returns:
-        How many convolutions were replaced.
     """
     replaced: dict[str, Any] = {}  # by the name of a result, the same result with channels last
     for convolution in _find_convolutions(model):
@@ -51,16 +47,16 @@ def use_winograd(model: Any) -> int:
 
 @dataclass(frozen=True)
 class _Convolution:
-    """A convolution that is to be replaced, and what follows it on the same channels.
+    """A convolution to replace, with the bias and the ReLU that follow it.
 
     Args:
         source: Its input, of shape `(n, c, h, w)`.
         weights: Shape `(k, c, 3, 3)`.
         padding: Zeros above and left of the input.
         shape: `(n, k, h', w')` of its output.
-        bias: What is added, shape `(k,)`.
+        bias: Shape `(k,)`.
         rectified: Whether a ReLU follows.
-        last: The node whose output is that of all this.
+        last: The last node of all these.
     """
 
     source: Any
@@ -73,7 +69,7 @@ class _Convolution:
 
 
 def _find_convolutions(model: Any) -> Iterator[_Convolution]:
-    """Yields those that Winograd's algorithm fits and makes faster, in the order of computation."""
+    """Yields the convolutions to replace, in the order of computation."""
     for node in model.get_ordered_ops():
         if not _gains(node):
             continue
@@ -93,7 +89,7 @@ def _find_convolutions(model: Any) -> Iterator[_Convolution]:
 
 
 def _gains(node: Any) -> bool:
-    """Returns whether a node is a convolution that the algorithm fits and makes faster."""
+    """Returns whether a node is a convolution that becomes faster."""
     if node.get_type_name() != "Convolution":
         return False
     kernel = node.input_value(1).get_node()
@@ -109,8 +105,8 @@ def _gains(node: Any) -> bool:
     saved = 1 - _multiplications(height, width, _tile(height, width)) / (
         _KERNEL**2 * height * width
     )
-    wide = inputs >= _FEWEST_CHANNELS[0] and outputs >= _FEWEST_CHANNELS[1]
-    return wide and saved >= _FEWEST_SAVED
+    wide = inputs >= _MIN_CHANNELS[0] and outputs >= _MIN_CHANNELS[1]
+    return wide and saved >= _MIN_SAVED
 
 
 def _tile(height: int, width: int) -> int:
@@ -119,12 +115,12 @@ def _tile(height: int, width: int) -> int:
 
 
 def _multiplications(height: int, width: int, tile: int) -> int:
-    """Returns those for one image and one pair of channels, borders of tiles included."""
+    """Returns the multiplications per image and pair of channels, including borders of tiles."""
     return -(-height // tile) * -(-width // tile) * (tile + _KERNEL - 1) ** 2
 
 
 def _only_follower(node: Any) -> Any:
-    """Returns the node that alone takes a node's output, or None."""
+    """Returns the only node that takes a node's output, or None."""
     targets = node.output(0).get_target_inputs()
     return next(iter(targets)).get_node() if len(targets) == 1 else None
 
@@ -166,7 +162,7 @@ def _compute(convolution: _Convolution, images: Any) -> Any:
     products = opset13.reshape(products, [side * side, tiles * k], False)
     outputs = opset13.matmul(_constant(to_outputs), products, False, False)
 
-    # The outputs back in their places, those beyond the border left out.
+    # The outputs in their places, without those beyond the border.
     image, y, x = np.ogrid[:n, :height, :width]
     within, number = y % tile * tile + x % tile, (image * rows + y // tile) * columns + x // tile
     places = within * tiles + number

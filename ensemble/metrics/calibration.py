@@ -28,15 +28,7 @@ _MIN_PROBABILITY = float(np.finfo("float32").tiny)
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The images whose confidence is above `lower` and at most `upper`.
-
-    Args:
-        lower: Lower edge, in 0..1.
-        upper: Upper edge, in 0..1.
-        images: Number of images.
-        confidence: Their mean confidence; None without images.
-        accuracy: Proportion that is predicted correctly; None without images.
-    """
+    """Images whose confidence is above `lower` and at most `upper`: their number and means."""
 
     lower: float
     upper: float
@@ -65,16 +57,16 @@ class CalibrationScores:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Probabilities evaluated without and with a temperature.
+    """Probabilities evaluated without ("before") and with a temperature.
 
     Args:
         temperature: Divisor of the logits; 1: none was fitted.
         same_images: Whether it was fitted on the evaluated images, which makes scores optimistic.
-        before: Scores without the temperature.
+        before: Scores without it.
         after: Scores with it.
-        bins_before: Bins of equal width, in order, without the temperature.
-        bins: The same with it.
-        risks: `risk_coverage` with the temperature.
+        bins_before: Bins of equal width without it.
+        bins: Bins with it.
+        risks: `risk_coverage` with it.
     """
 
     temperature: float
@@ -127,14 +119,7 @@ def measure_calibration(
     *,
     same_images: bool = False,
 ) -> Calibration:
-    """Evaluates the probabilities of a model with its temperature and without it.
-
-    Args:
-        labels: True classes, shape `(n,)`, integer.
-        probabilities: Shape `(n, c)`, with the temperature.
-        temperature: Divisor of the model's logits.
-        same_images: Whether the temperature was fitted on these images.
-    """
+    """Evaluates probabilities `(n, c)` that include a temperature, against labels `(n,)`."""
     after = np.asarray(probabilities, dtype=np.float64)
     after = after / after.sum(axis=1, keepdims=True)
     before = apply_temperature(after, 1 / temperature)
@@ -188,14 +173,9 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Returns the probabilities of a model whose logits are divided by a temperature.
+    """Returns probabilities `(n, c)` after dividing the logits by a temperature above 0.
 
-    Args:
-        probabilities: Shape `(n, c)`, without the temperature; clipped to 1.2e-38.
-        temperature: Above 0; its inverse undoes it.
-
-    Returns:
-        The same shape and type.
+    Probabilities are clipped to 1.2e-38. The inverse of the temperature undoes it.
     """
     scaled = softmax(_logarithms(probabilities) / temperature, axis=1)
     return scaled.astype(probabilities.dtype)
@@ -242,10 +222,6 @@ def risk_coverage(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
     It shows what is gained by leaving doubtful images to a person (Geifman and El-Yaniv,
     Selective classification for deep neural networks, NIPS 2017).
-
-    Args:
-        labels: True classes, shape `(n,)`.
-        probabilities: Shape `(n, c)`.
 
     Returns:
         Shape `(n,)`; at `k` the risk at a coverage of `(k + 1) / n`. Images of the same

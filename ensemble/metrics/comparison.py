@@ -43,14 +43,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class McNemar:
-    """McNemar's test of whether two models predict equally many images correctly.
-
-    Args:
-        only_first: Images that only the first model predicts correctly.
-        only_second: Images that only the second model predicts correctly.
-        p_value: Two-sided, in 0..1.
-        method: "exact" or "mid-p".
-    """
+    """McNemar's two-sided test, from the images that only one of two models predicts correctly."""
 
     only_first: int
     only_second: int
@@ -60,13 +53,7 @@ class McNemar:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models on the same images.
-
-    Args:
-        images: Number of images.
-        differences: Name of each metric of the predicted classes to its difference.
-        mcnemar: Test of the accuracies.
-    """
+    """Two models on the same images: differences by metric, and a test of the accuracies."""
 
     images: int
     differences: Mapping[str, Difference]
@@ -96,8 +83,8 @@ def compare(
 
     Args:
         labels: True classes as indices, shape `(n,)`, integer.
-        first: Classes predicted by the first model, as labels.
-        second: Classes predicted by the second model, as labels.
+        first: Classes predicted by the first model, likewise.
+        second: Classes predicted by the second model, likewise.
         resamples: Number of resamples, >= 1,000.
         seed: Seed of the resampling.
 
@@ -135,10 +122,6 @@ def mcnemar_test(only_first: int, only_second: int) -> McNemar:
 
     With fewer than 25 such images the test is the exact binomial one, above the mid-p variant,
     which keeps its level and is not needlessly cautious.
-
-    Args:
-        only_first: Images that only the first model predicts correctly.
-        only_second: Images that only the second model predicts correctly.
 
     References:
         McNemar, Psychometrika 12, 1947. Fagerland, Lydersen and Laake, BMC Medical Research

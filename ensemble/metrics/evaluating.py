@@ -5,11 +5,11 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
-from configs.errors import DataError, RunError
+from configs.errors import DataError
 from configs.schema import DataConfig
 from ensemble.data.inspection import log_problems
 from ensemble.data.leakage import REPEAT_COLUMNS, repeat_rows
@@ -31,7 +31,7 @@ from ensemble.model.composition import MultiBranchModel
 from ensemble.plots.figures import png
 from ensemble.plots.pictures import MAX_ERRORS
 from ensemble.runs.epochs import read_epochs
-from ensemble.runs.recorded_split import recorded_split
+from ensemble.runs.recorded_split import RecordedSplit, read_split_rows, recorded_split
 from ensemble.runs.run import Run
 from ensemble.system.progress import progress_bar
 
@@ -72,14 +72,17 @@ def evaluate_run(
         RunError: If the run is damaged.
     """
     ensemble = run.load_model()
-    images = (
-        _own_images(run, part or "validation", ensemble.classes)
-        if data is None
-        else _other_images(run, data, part, ensemble.classes, shared)
-    )
+    classes: Sequence[str] = ensemble.classes
+    if data is None:
+        part = part or "validation"
+        images = _own_images(run, part, classes)
+    else:
+        labelled = _read_other(run, data, classes, shared)
+        part, classes = part or _best_part(labelled), labelled.classes
+        images = _other_images(run, labelled, part)
     if not len(images.split):
         raise DataError(
-            f"{images.name} has no {images.part} images. Choose another --split or leave it out."
+            f"{images.name} has no {part} images. Choose another --split or leave it out."
         )
     source = data or run.config.data
     cells = read_column(locate(source), group) if group else {}
@@ -88,7 +91,7 @@ def evaluate_run(
     readable = inspection.readable
     if not len(readable):
         raise DataError(
-            f"None of the {len(images.split)} images of {images.name}, {images.part}, can be read."
+            f"None of the {len(images.split)} images of {images.name}, {part}, can be read."
         )
     probabilities = predict_split(ensemble, readable, flip=flip)
     facts = dict(images.facts)
@@ -96,34 +99,28 @@ def evaluate_run(
         facts["Predictions"] = "mean over each image and its mirror image"
     if shared is not None:
         facts["Shared classes"] = describe_restriction(
-            probabilities, readable.labels, ensemble.classes, images.classes
+            probabilities, readable.labels, ensemble.classes, classes
         )
-        probabilities = restrict(probabilities, ensemble.classes, images.classes)
-    predictions = Predictions(images.classes, readable.names, readable.labels, probabilities)
+        probabilities = restrict(probabilities, ensemble.classes, classes)
+    predictions = Predictions(classes, readable.names, readable.labels, probabilities)
     report = Report(
-        f"{run.name} on {images.name}, {images.part}" + (", with mirror images" if flip else ""),
+        f"{run.name} on {images.name}, {part}" + (", with mirror images" if flip else ""),
         predictions,
-        majority=majority_class(images.classes, training_counts(run, images.classes)),
+        majority=recorded_majority(run, classes),
         temperature=ensemble.temperature,
-        same_images=data is None and images.part == "validation",
+        same_images=data is None and part == "validation",
         facts=facts,
         problems=[*images.problems, *inspection.problems],
         groups=_group(predictions, group, cells, images.current) if group else None,
-        trained_on=recorded_trained_on(run, images.part, readable.names)
+        trained_on=recorded_trained_on(run, part, readable.names)
         if data is None
         else find_trained_on(run, inspection, ensemble.image_size, ensemble.classes),
     )
-    options = (data is None, images.part, flip, shared, group)
+    options = (data is None, part, flip, shared, group)
     source = source.model_copy(update={"faces": run.config.data.faces})
     digest = _digest_inputs(inspection, images.problems, source, options)
-    folder = "-".join(
-        [
-            f"evaluations/{images.name}-{images.part}",
-            *(["shared"] if shared else []),
-            *(["flip"] if flip else []),
-            digest,
-        ]
-    )
+    kinds = f"{'-shared' if shared else ''}{'-flip' if flip else ''}"
+    folder = f"evaluations/{images.name}-{part}{kinds}-{digest}"
     write_report(run, report, readable, ensemble.image_size, folder)
     if report.trained_on.repeats:
         rows = repeat_rows(report.trained_on.repeats)
@@ -131,73 +128,42 @@ def evaluate_run(
     return report, folder
 
 
-@dataclass(frozen=True, eq=False)
-class _Images:
-    """The images of an evaluation.
-
-    Args:
-        name: Short name of the data.
-        part: "train", "validation", "test" or "all".
-        classes: Evaluated classes, in the order of the model.
-        split: The images.
-        facts: Lines about the data: heading to text.
-        problems: Images and rows that are left out, and why.
-        current: Name in `split` to the name in the data, where they differ.
-    """
-
-    name: str
-    part: str
-    classes: Sequence[str]
-    split: Split
-    facts: Mapping[str, str]
-    problems: Sequence[Problem]
-    current: Mapping[str, str] = field(default_factory=dict)
-
-
-def _own_images(run: Run, part: str, classes: Sequence[str]) -> _Images:
+def _own_images(run: Run, part: str, classes: Sequence[str]) -> RecordedSplit:
     if part == "all":
         raise DataError("A run's own data has train, validation and test images. Choose one split.")
     recorded = recorded_split(run, part, classes)
     log.info("%s", recorded.facts["Split"])
-    return _Images(
-        recorded.name,
-        part,
-        classes,
-        recorded.split,
-        recorded.facts,
-        recorded.problems,
-        recorded.current,
-    )
+    return recorded
 
 
-def _other_images(
+def _read_other(
     run: Run,
     data: DataConfig,
-    part: str | None,
     classes: Sequence[str],
     shared: Mapping[str, Sequence[str]] | None,
-) -> _Images:
-    config = run.config.data
+) -> Labelled:
     labelled = load_labelled(
         locate(data),
         source=data.source,
         classes=classes,
-        merge=data.merge or config.merge,
+        merge=data.merge or run.config.data.merge,
         shared=shared,
     )
     for note in labelled.notes:
         log.info("%s", note)
     log_problems(labelled.problems, "; all are in report.json")
-    notes = {"Labels": "; ".join(labelled.notes)} if labelled.notes else {}
-    part = part or _best_part(labelled)
+    return labelled
+
+
+def _other_images(run: Run, labelled: Labelled, part: str) -> RecordedSplit:
     split = labelled.select(part)
-    return _Images(
+    notes = {"Labels": "; ".join(labelled.notes)} if labelled.notes else {}
+    return RecordedSplit(
         labelled.name,
-        part,
-        labelled.classes,
-        replace(split, images=face_images(split.images, config.faces)),
-        {**labelled.facts, **notes},
-        labelled.problems,
+        replace(split, images=face_images(split.images, run.config.data.faces)),
+        current={},
+        problems=labelled.problems,
+        facts={**labelled.facts, **notes},
     )
 
 
@@ -278,18 +244,14 @@ def write_results(run: Run, report: Report, folder: str = ".") -> None:
     run.write(f"{folder}/report.json", report.as_json())
 
 
-def training_counts(run: Run, classes: Sequence[str]) -> list[int]:
-    """Returns the number of training images of each class.
+def recorded_majority(run: Run, classes: Sequence[str]) -> str:
+    """Returns the majority class of a run's training images.
 
     Raises:
         RunError: If the run's split cannot be read.
     """
-    rows = run.read_table("split.csv")
-    try:
-        counts = Counter(row["label"] for row in rows if row["split"] == "train")
-    except KeyError as error:
-        raise RunError(f"{run.folder / 'split.csv'} has no column {error}.") from error
-    return [counts[name] for name in classes]
+    counts = Counter(row["label"] for row in read_split_rows(run, "train"))
+    return majority_class(classes, [counts[name] for name in classes])
 
 
 def _best_part(labelled: Labelled) -> str:

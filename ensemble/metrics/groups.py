@@ -25,16 +25,7 @@ FEW_IMAGES = 30  # of a class or a group; reports warn of fewer
 
 @dataclass(frozen=True, slots=True)
 class GroupScores:
-    """Metrics of one group of images.
-
-    Args:
-        name: The group.
-        images: Number of its images.
-        accuracy: Proportion that is predicted correctly.
-        accuracy_interval: 95 % interval of the accuracy.
-        macro_f1: Mean F1 over the classes of which the group has images.
-        macro_f1_interval: 95 % interval of the macro-F1.
-    """
+    """Metrics of one group of images; its macro-F1 is over the classes of which it has images."""
 
     name: str
     images: int
@@ -55,14 +46,13 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class GroupReport:
-    """Metrics of all groups.
+    """Metrics of all groups, by name.
 
     Args:
         column: Column that names the group of an image.
-        groups: Metrics of each group, ordered by name.
+        groups: Metrics of each group.
         ungrouped: Number of images without a known group.
-        accuracy_gap: Largest gap between groups of 30 images or more; None with fewer than two
-            such groups.
+        accuracy_gap: Largest gap between groups of 30 images or more; None without two of these.
         macro_f1_gap: Likewise.
     """
 

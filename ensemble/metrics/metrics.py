@@ -29,13 +29,7 @@ _MIN_PROBABILITY = float(np.finfo("float64").eps)  # as in scikit-learn's log_lo
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Value of a metric.
-
-    Args:
-        value: The metric.
-        interval: Its 95 % interval; None where it has none.
-        baseline: Value of the majority-class baseline; None where it is not defined.
-    """
+    """Value of a metric, its 95 % interval and the value of the majority-class baseline."""
 
     value: float
     interval: Interval | None = None
@@ -64,23 +58,19 @@ class Metric:
     format: str = ".3f"
     headline: bool = False
 
-    @property
-    def interval_format(self) -> str:
-        """Format of the interval."""
-        return ".1%" if self.format.endswith("%") else self.format
-
     def show(self, score: Score) -> list[str]:
         """Returns value, interval and baseline as texts, "" for what there is not."""
+        of_interval = ".1%" if self.format.endswith("%") else self.format
         return [
             f"{score.value:{self.format}}",
-            f"{score.interval:{self.interval_format}}" if score.interval else "",
+            f"{score.interval:{of_interval}}" if score.interval else "",
             "" if score.baseline is None else f"{score.baseline:{self.format}}",
         ]
 
     def measure(
         self, labels: np.ndarray, probabilities: np.ndarray, majority: int | None
     ) -> Score | None:
-        """Measures probabilities; None where the metric is not defined.
+        """Returns the score; None where it is not defined.
 
         Args:
             labels: True classes as indices, shape `(n,)`.
@@ -98,10 +88,8 @@ class ConfusionMetric(Metric):
 
     It has a majority-class baseline, and without an `interval` that of the bootstrap.
 
-    Args:
-        function: Takes confusion matrices `(..., c, c)` of true (rows) and predicted classes, and
-            returns values of shape `(...)`.
-        interval: Takes one confusion matrix.
+    Its `function` takes confusion matrices `(..., c, c)` of true (rows) and predicted classes and
+    returns values `(...)`; its `interval` takes one matrix.
     """
 
     def measure(
@@ -256,13 +244,13 @@ class Metrics:
     """Metrics of a classifier on a set of images.
 
     Args:
-        images: Number of images; each counts once.
+        images: Number of images.
         scores: Name in `METRICS` to score, without the metrics that are not defined here.
         macro: Unweighted means over all classes, those without images included.
         weighted: Means weighted by the number of images of each class.
         per_class: Scores in the order of the classes.
         confusion: Counts; row: true class, column: predicted class.
-        majority: The class of the majority-class baseline; None where it is not known.
+        majority: Class of the majority-class baseline, if it is known.
     """
 
     images: int

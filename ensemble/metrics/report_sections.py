@@ -92,7 +92,7 @@ def worst_mistakes(report: Report, images: Sequence[np.ndarray]) -> Pictures:
     predicted = [found.classes[label] for label in found.predicted[worst]]
     confidences = found.confidences[worst].tolist()
     captions = [
-        (truth, f"→ {other} {confidence:.0%}")
+        (truth, f"→ \u2068{other}\u2069 {confidence:.0%}")  # isolates names written right to left
         for truth, other, confidence in zip(truths, predicted, confidences, strict=True)
     ]
     return Pictures(
@@ -128,8 +128,8 @@ def learning_curves(report: Report, epochs: Epochs) -> Figure | None:
 
 def _metric_section(report: Report) -> Section:
     text = (
-        f"Measured on {plural(report.metrics.images, 'image')}. {METHOD}. They describe what other "
-        "images of the same kind would change, not what another seed would."
+        f"{report.subject}: {plural(report.metrics.images, 'image')}. {METHOD}. They describe what "
+        "other images of the same kind would change, not what another seed would."
     )
     if report.majority is not None:
         text += (
@@ -137,7 +137,7 @@ def _metric_section(report: Report) -> Section:
             "a baseline that always predicts it."
         )
     notices = [Notice(warning) for warning in report.warnings]
-    return Section("Metrics", [text, *notices, score_table(report.metrics)])
+    return Section("Metrics", [*notices, score_table(report.metrics), text])
 
 
 def _unseen_section(report: Report) -> Iterator[Section]:

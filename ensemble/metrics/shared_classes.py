@@ -13,13 +13,7 @@ import numpy as np
 def restrict(
     probabilities: np.ndarray, classes: Sequence[str], shared: Sequence[str]
 ) -> np.ndarray:
-    """Returns probabilities given that the class is a shared one, shape `(n, len(shared))`.
-
-    Args:
-        probabilities: Over all classes, shape `(n, len(classes))`.
-        classes: Classes of the model.
-        shared: Some of them, in the order of the returned columns.
-    """
+    """Returns probabilities given that the class is a shared one, shape `(n, len(shared))`."""
     # The smallest float keeps the probabilities of a row whose shared classes all have 0.
     kept = probabilities[:, _places(classes, shared)].astype(float) + np.finfo(np.float32).tiny
     return kept / kept.sum(axis=1, keepdims=True)
@@ -28,14 +22,7 @@ def restrict(
 def describe_restriction(
     probabilities: np.ndarray, labels: np.ndarray, classes: Sequence[str], shared: Sequence[str]
 ) -> str:
-    """Returns a line for reports about the metrics, and the model's accuracy over all classes.
-
-    Args:
-        probabilities: Over all classes, shape `(n, len(classes))`.
-        labels: Indices into `shared`, shape `(n,)`.
-        classes: Classes of the model.
-        shared: Those that the data has too.
-    """
+    """Returns a line for reports, with the accuracy over all classes; labels index `shared`."""
     places = np.array(_places(classes, shared))
     predicted = probabilities.argmax(axis=1)
     elsewhere = np.mean(~np.isin(predicted, places))

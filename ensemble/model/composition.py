@@ -1,10 +1,10 @@
-"""The ensemble: a classifier after an extractor, sharing their weights with the whole."""
+"""The ensemble: a classifier after an extractor, composed into one model."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from branches.registry import ImageShape
 from configs.schema import Branch
 from ensemble.model.fusion import Fusion, join_maps, reduce_map, scale_maps
 from ensemble.model.layers import class_probabilities
-from ensemble.model.model_file import ModelRecord, load_network, refuse, save_network
+from ensemble.model.model_file import ModelRecord, load_error, load_network, save_network
 from heads.builder import build_head
 
 FeatureShape = tuple[int, int, int]
@@ -47,7 +47,7 @@ class MultiBranchModel:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns class probabilities of shape `(batch, num_classes)`, float32.
 
-        The batch is filled up to a power of two, so that few sizes are compiled.
+        The batch is padded to a power of two, so that few sizes are compiled.
 
         Args:
             images: Shape `(batch, height, width, 3)`, float32, RGB of 0..255; at least one.
@@ -58,11 +58,7 @@ class MultiBranchModel:
         return np.asarray(self.model.predict_on_batch(filled))[: len(images)]
 
     def with_temperature(self, temperature: float) -> "MultiBranchModel":
-        """Returns a model that shares all weights and has another temperature.
-
-        Raises:
-            ValueError: If it is not a number above 0.
-        """
+        """Returns a model that shares all weights and has another temperature, above 0."""
         probabilities = class_probabilities(logits_of(self.classifier), temperature)
         classifier = keras.Model(self.classifier.input, probabilities, name="classifier")
         return compose(self.extractor, classifier, self.classes, temperature)
@@ -91,15 +87,14 @@ class MultiBranchModel:
             protocol=dict(protocol or {}),
             source=dict(source or {}),
         )
-        uncompiled = self.with_temperature(self.temperature).model
-        save_network(path, uncompiled, record)
+        save_network(path, self.with_temperature(self.temperature).model, record)  # uncompiled
 
     @classmethod
     def load(cls, path: str | Path) -> "MultiBranchModel":
         """Loads a saved ensemble in Keras's safe mode.
 
         Raises:
-            RunError: If the file is missing, damaged or no ensemble.
+            RunError: If the file is missing, damaged or not an ensemble.
         """
         model, record = load_network(path)
         try:
@@ -113,10 +108,19 @@ class MultiBranchModel:
                 and math.isclose(scale * record.temperature, 1)
             )
         except (AttributeError, TypeError, ValueError) as error:
-            raise refuse(path, "it is another kind of model") from error
+            raise load_error(path, "it is another kind of model") from error
         if not sound:
-            raise refuse(path, "its image, branches, class names or temperature do not fit")
+            raise load_error(path, "its image, branches, class names or temperature do not fit")
         return cls(extractor, classifier, model, record.classes, record.temperature)
+
+
+class ClassifierOptions(TypedDict, total=False):
+    """Options of `build_classifier`, and their types."""
+
+    fusion: Fusion
+    standardize: bool
+    head: str
+    head_options: Mapping[str, Any] | None
 
 
 def build_model(
@@ -125,11 +129,8 @@ def build_model(
     classes: Sequence[str],
     image_size: int = 96,
     weights: str | Mapping[str, str] = "imagenet",
-    fusion: Fusion = "pooled",
-    standardize: bool = False,
-    head: str = "dense",
-    head_options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    **options: Unpack[ClassifierOptions],
 ) -> MultiBranchModel:
     """Builds an ensemble of any number of branches, with one shared head.
 
@@ -138,16 +139,13 @@ def build_model(
         classes: Class names, in the order of the probabilities.
         image_size: Height and width in pixels.
         weights: For all branches, or by branch label; see `branches.build_branch`.
-        fusion: "pooled", "grid" or "flat".
-        standardize: As in `build_classifier`.
-        head: A registered head.
-        head_options: The head's own options.
-        seed: Decides random branch weights. The head's first weights follow
+        seed: Seed of random branch weights. The head's initial weights follow
             `keras.utils.set_random_seed`.
+        **options: `fusion`, `standardize`, `head` and `head_options`; see `build_classifier`.
 
     Raises:
         ConfigError: If a name, an option or the image size does not fit.
-        WeightsError: If weights cannot be had.
+        WeightsError: If weights are not available.
 
     Example:
         >>> ensemble = build_model(["vgg16"], classes=["cat", "dog"], weights="random")
@@ -158,17 +156,10 @@ def build_model(
         branches,
         input_shape=(image_size, image_size, 3),
         weights=weights,
-        fusion=fusion,
+        fusion=options.get("fusion", "pooled"),
         seed=seed,
     )
-    classifier = build_classifier(
-        feature_shapes(extractor),
-        classes=classes,
-        fusion=fusion,
-        standardize=standardize,
-        head=head,
-        head_options=head_options,
-    )
+    classifier = build_classifier(feature_shapes(extractor), classes=classes, **options)
     return compose(extractor, classifier, classes)
 
 
@@ -180,17 +171,14 @@ def build_extractor(
     fusion: Fusion = "pooled",
     seed: int = 0,
 ) -> keras.Model:
-    """Builds the frozen half: image to one reduced feature map for each branch.
+    """Builds the frozen half: `(batch, height, width, 3)` to `{label: (batch, h, w, c)}`.
 
     Args:
         branches: Labels, `backbone` or `backbone:tag`.
         input_shape: `(height, width, 3)`.
         weights: For all branches, or by branch label.
-        fusion: Decides what is kept of each map, see `ensemble.model.fusion.reduce_map`.
-        seed: Decides random weights.
-
-    Returns:
-        A model from `(batch, height, width, 3)` to `{label: (batch, h, w, c)}`.
+        fusion: As in `build_classifier`.
+        seed: Seed of random weights.
     """
     image = keras.Input(input_shape, name="image")
     maps = {}
@@ -216,19 +204,16 @@ def build_classifier(
     head: str = "dense",
     head_options: Mapping[str, Any] | None = None,
 ) -> keras.Model:
-    """Builds the trained half: fusion, head, logits and softmax.
+    """Builds the trained half: `{label: (batch, h, w, c)}` to `(batch, num_classes)`.
 
     Args:
         shapes: Branch label to the `(h, w, c)` of its reduced map.
         classes: Class names, in the order of the probabilities.
-        fusion: As in `build_extractor`.
-        standardize: Whether each branch's features are scaled before they are
-            joined; see `ensemble.model.fusion.adapt_scales`.
+        fusion: "pooled", "grid" or "flat"; the same as that of the extractor.
+        standardize: Whether each branch's features are scaled to mean 0 and deviation 1 before
+            they are joined.
         head: A registered head.
         head_options: The head's own options.
-
-    Returns:
-        A model from `{label: (batch, h, w, c)}` to `(batch, num_classes)`.
     """
     maps = {label: keras.Input(shape, name=label) for label, shape in shapes.items()}
     scaled = scale_maps(maps) if standardize else maps
@@ -243,7 +228,7 @@ def compose(
     classes: Sequence[str],
     temperature: float = 1.0,
 ) -> MultiBranchModel:
-    """Puts a classifier after an extractor; the composed model shares their weights.
+    """Composes an extractor and a classifier; the composed model shares their weights.
 
     Args:
         extractor: From `build_extractor`.

@@ -1,4 +1,4 @@
-"""Models converted for other runtimes, all from one frozen graph."""
+"""Conversion of models for other runtimes, all from one frozen graph."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import Any
 
 import keras
 
-from configs.errors import ConfigError
-from ensemble.model.runtimes import RUNTIMES, Format, import_openvino, reason_of
+from configs.errors import ConfigError, reason_of
+from ensemble.model.runtimes import RUNTIMES, Format, import_openvino
 
 Writer = Callable[[Path], object]
 
 
 def convert(model: keras.Model, format: Format) -> Writer:
-    """Converts a model that takes batches of any size.
+    """Converts a model for batches of any size.
 
     Args:
         model: Image `(h, w, 3)` to probabilities, in float32.
@@ -42,14 +42,11 @@ def convert(model: keras.Model, format: Format) -> Writer:
 
 
 def to_openvino(model: keras.Model, batch_size: int | None) -> Any:
-    """Converts a model for OpenVINO; the backend is TensorFlow.
+    """Returns an `openvino.Model` of a model with one input and one output, on TensorFlow.
 
     Args:
-        model: With one input, an image, and one output.
+        model: Image to an output.
         batch_size: Images in a batch; None: any number.
-
-    Returns:
-        An `openvino.Model`.
     """
     return import_openvino().convert_model(_freeze(model, batch_size).get_concrete_function())
 
@@ -98,10 +95,10 @@ def _convert_to_saved_model(model: keras.Model) -> Writer:
 
 
 def _freeze(model: keras.Model, batch_size: int | None) -> Any:
-    """Returns a model as a TensorFlow function, its weights as constants.
+    """Returns a model as a TensorFlow function with its weights as constants.
 
-    Were they variables, OpenVINO's conversion would take time quadratic in their
-    number, and a SavedModel would hold them twice.
+    With variables, OpenVINO's conversion takes time quadratic in their number, and a SavedModel
+    contains them twice.
     """
     import tensorflow as tf
 
@@ -133,10 +130,7 @@ def _freeze(model: keras.Model, batch_size: int | None) -> Any:
 
 
 def _make_constant(definition: Any, values: Mapping[str, Any]) -> None:
-    """Puts constants into a graph where it takes tensors from outside.
-
-    Standardizations compute with such tensors, made of their weights.
-    """
+    """Replaces a graph's captured tensors, which standardizations use, by constants."""
     import tensorflow as tf
 
     for node in definition.node:

@@ -1,10 +1,10 @@
-"""How the branches' feature maps become one.
+"""Fusion of the branches' feature maps.
 
-Each fusion is a reduction of every single map, which the extractor does, and a
-join of all maps, which the classifier does. What the reduction leaves is what
-is stored for a branch, so it depends on no other branch.
+The extractor reduces each map, and the classifier joins them. Only the reduced map of a branch
+is stored, so it depends on no other branch.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -16,16 +16,11 @@ from ensemble.model.layers import average_areas
 
 Fusion = Literal["pooled", "grid", "flat"]
 
-_LEAST_DEVIATION = 0.01  # of a channel, as a share of the mean one
+_MIN_DEVIATION = 0.01  # of a channel, as a share of the mean deviation
 
 
 def reduce_map(feature_map: KerasTensor, fusion: Fusion) -> KerasTensor:
-    """Reduces one branch's map to what the fusion needs of it.
-
-    Returns:
-        For "pooled" the average over all positions, shape `(batch, 1, 1, c)`;
-        else the map itself.
-    """
+    """Averages a branch's map over all positions for "pooled", to shape `(batch, 1, 1, c)`."""
     if fusion == "pooled":
         return layers.GlobalAveragePooling2D(keepdims=True)(feature_map)
     return feature_map
@@ -35,23 +30,24 @@ def join_maps(maps: Mapping[str, KerasTensor], fusion: Fusion) -> KerasTensor:
     """Joins reduced maps along the channels, in the order given.
 
     Args:
-        maps: Branch label to map of shape `(batch, h, w, c)`; h and w may differ
-            between branches.
-        fusion: "pooled": maps are 1 x 1 already. "grid": maps are averaged down
-            to the smallest grid. "flat": every number of every map becomes a channel.
+        maps: Branch label to map of shape `(batch, h, w, c)`; h and w may differ between branches.
+        fusion: "pooled": maps are 1 x 1 already. "grid": maps are averaged down to the smallest
+            grid. "flat": every number of every map becomes a channel.
 
     Returns:
         Shape `(batch, h, w, sum of c)`; for "pooled" and "flat" h = w = 1.
     """
-    aligned = _flat(maps) if fusion == "flat" else align_maps(maps)
+    if fusion == "flat":
+        aligned = [layers.Reshape((1, 1, math.prod(m.shape[1:])))(m) for m in maps.values()]
+    else:
+        aligned = align_maps(maps)
     return layers.Concatenate(name="fusion")(aligned) if len(aligned) > 1 else aligned[0]
 
 
 def scale_maps(maps: Mapping[str, KerasTensor]) -> dict[str, KerasTensor]:
-    """Puts a standardization in front of the fusion, so that no branch drowns another.
+    """Adds a standardization of each branch before the fusion, so that no branch dominates.
 
-    Backbones leave features of unlike size. The layers do nothing until
-    `adapt_scales` has measured the training features.
+    The layers do nothing until `adapt_scales` has measured the training features.
     """
     return {
         label: layers.Normalization(axis=-1, name=_scale_name(label))(feature_map)
@@ -62,8 +58,8 @@ def scale_maps(maps: Mapping[str, KerasTensor]) -> dict[str, KerasTensor]:
 def adapt_scales(classifier: Model, features: Mapping[str, np.ndarray]) -> None:
     """Sets a classifier's standardization to mean 0 and deviation 1 of each channel.
 
-    A channel that hardly moves, by less than a hundredth of the branch's mean deviation,
-    is scaled by that hundredth: another image in which it does move would drown all else.
+    Deviations below a hundredth of the branch's mean deviation are raised to it; otherwise
+    images in which such a channel differs would dominate.
 
     Args:
         classifier: One built with standardization; else nothing happens.
@@ -73,35 +69,27 @@ def adapt_scales(classifier: Model, features: Mapping[str, np.ndarray]) -> None:
     for label, values in features.items():
         if _scale_name(label) in names:
             mean, deviation = _moments(values)
-            deviation = np.maximum(deviation, _LEAST_DEVIATION * deviation.mean() or 1.0)
+            deviation = np.maximum(deviation, _MIN_DEVIATION * deviation.mean() or 1.0)
             # Two maps with these moments stand for all, which may not fit into memory.
             maps = np.stack([mean - deviation, mean + deviation])
             classifier.get_layer(_scale_name(label)).adapt(maps[:, None, None])
 
 
 def refresh_scales(model: Model) -> None:
-    """Has standardizations compute with their weights as they are now.
-
-    They compute with constants made of their weights, which do not follow when
-    values are assigned to these.
-    """
+    """Updates standardizations, which compute with constants, after their weights changed."""
     for layer in model._flatten_layers():
         if isinstance(layer, layers.Normalization):
             layer.finalize_state()
 
 
 def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
-    """Averages feature maps down to the smallest grid among them.
+    """Averages feature maps down to the smallest grid among them, in the order given.
 
-    Shrinking loses detail but never invents it, so no branch is read at a grid
-    finer than its own stride allows.
+    Shrinking loses detail but never invents it, so no branch is read at a grid finer than its
+    own stride allows.
 
     Args:
         maps: Branch label to map of shape `(batch, height, width, channels)`.
-
-    Returns:
-        Maps of shape `(batch, h, w, channels)` in the order given, where `h`
-        and `w` are the smallest height and width.
     """
     height = min(m.shape[1] for m in maps.values())
     width = min(m.shape[2] for m in maps.values())
@@ -112,10 +100,11 @@ def align_maps(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns mean and deviation of each channel, float64, shape `(c,)`, from one reading.
+    """Returns mean and deviation of each channel, float64, shape `(c,)`, in one pass.
 
-    Chan et al., Updating formulae and a pairwise algorithm for computing sample
-    variances, 1979.
+    References:
+        Chan et al., Updating formulae and a pairwise algorithm for computing sample variances,
+        1979.
     """
     count, mean, squares = 0, np.zeros(values.shape[-1]), np.zeros(values.shape[-1])
     for maps in read_maps(values):
@@ -126,10 +115,6 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         count += len(rows)
         mean += shift * len(rows) / count
     return mean, np.sqrt(squares / count)
-
-
-def _flat(maps: Mapping[str, KerasTensor]) -> list[KerasTensor]:
-    return [layers.Reshape((1, 1, m.shape[1] * m.shape[2] * m.shape[3]))(m) for m in maps.values()]
 
 
 def _scale_name(label: str) -> str:

@@ -1,7 +1,4 @@
-"""Parts of models made of standard Keras layers and operations only.
-
-A saved model therefore loads in plain Keras, without this package.
-"""
+"""Parts of models made of standard Keras layers, which load without this package."""
 
 import math
 from collections.abc import Sequence
@@ -31,8 +28,7 @@ def class_probabilities(logits: KerasTensor, temperature: float = 1.0) -> KerasT
 def average_areas(maps: KerasTensor, height: int, width: int) -> KerasTensor:
     """Averages a feature map down to a smaller grid of any size.
 
-    Each new cell is the mean of the area it covers, cells at its border counted
-    by the part that lies inside, so the mean of the whole map is kept. Unlike
+    Each new cell is the mean of the area that it covers, so the mean of the map is kept. Unlike
     Keras's adaptive pooling it works for every pair of sizes on every backend.
 
     Args:
@@ -63,8 +59,6 @@ def overlaps(cells: int, new: int) -> np.ndarray:
 
 def mean_logits(probabilities: Sequence[KerasTensor], weights: Sequence[float]) -> KerasTensor:
     """Returns logits whose softmax is the weighted mean of several models' probabilities.
-
-    They are the logarithm of that mean.
 
     Args:
         probabilities: One map of shape `(batch, num_classes)` per model, float32.

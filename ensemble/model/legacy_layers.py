@@ -1,4 +1,4 @@
-"""Layers of this package in older model files; loading replaces them with standard Keras ones."""
+"""Layers of this package in model files of 0.1, which are replaced by standard Keras layers."""
 
 from collections.abc import Sequence
 from typing import Any

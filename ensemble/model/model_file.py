@@ -1,12 +1,10 @@
-"""A model file is looked at before it is loaded, so that a hostile or damaged one does nothing.
+"""Model files, which are checked before they are loaded, so that hostile ones do no harm.
 
-Keras builds layers from `config.json` before it reads weights. Its safe mode runs no
-code from the file; what is checked here is what it leaves: an archive that unpacks to
-more than it is, sizes that fill the memory, and errors that nobody understands.
+Keras's safe mode runs no code from the file. What is checked here is what it leaves: archives
+that unpack to more than their size, sizes that fill the memory, and unclear errors.
 
-The network consists of standard Keras layers, so `keras.saving.load_model` reads the
-file without this package. What Keras has no place for is one more member of the
-archive, `ensemble.json`; docs/howto/model_file.md describes it.
+`keras.saving.load_model` reads a file without this package. What Keras has no place for is in
+one more member of the archive, `ensemble.json`; docs/howto/model_file.md describes it.
 """
 
 import json
@@ -18,7 +16,7 @@ from typing import Annotated, Any, Literal
 import keras
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from configs.errors import RunError
+from configs.errors import RunError, reason_of
 from configs.fields import describe_errors
 from ensemble.model.legacy_layers import LEGACY_CLASSES, ClassProbabilities, replace_legacy_layers
 
@@ -26,7 +24,7 @@ _CONFIG, _WEIGHTS, _RECORD = "config.json", "model.weights.h5", "ensemble.json"
 _CONFIG_LIMIT = 64 * 2**20  # bytes; four large branches need 2 MB
 _RECORD_LIMIT = 2**20  # bytes; a thousand class names need 20 kB
 _MAX_DEPTH = 20  # levels of JSON in the record
-_LONGEST = 120  # characters of Keras's own words
+_MAX_REASON = 120  # characters of Keras's messages
 _WIDTHS = ("units", "filters", "input_dim", "output_dim", "depth_multiplier")
 
 
@@ -83,7 +81,7 @@ def load_network(path: str | Path) -> tuple[keras.Model, ModelRecord]:
     except RunError:
         raise
     except Exception as error:  # Keras raises many kinds, from OSError to TypeError
-        raise refuse(path, _first_line(error)) from error
+        raise load_error(path, reason_of(error)[:_MAX_REASON]) from error
 
 
 def read_protocol(path: str | Path) -> dict[str, Any]:
@@ -96,57 +94,56 @@ def read_protocol(path: str | Path) -> dict[str, Any]:
     return record.protocol if record else {}
 
 
-def refuse(path: str | Path, reason: str) -> RunError:
-    """Returns the error for a file that is no ensemble."""
+def load_error(path: str | Path, reason: str) -> RunError:
+    """Returns the error for a file that is not an ensemble."""
     return RunError(f"{path} holds no ensemble that can be loaded ({reason}).")
 
 
 def _check(path: Path) -> ModelRecord | None:
-    """Checks an archive and returns its record; None: it is older than records."""
+    """Checks an archive and returns its record, None if it has none, as in early files."""
     if not path.is_file():
-        raise refuse(path, "there is no such file")
+        raise load_error(path, "there is no such file")
     if not zipfile.is_zipfile(path):
-        raise refuse(path, "it is damaged or no .keras file")
+        raise load_error(path, "it is damaged or no .keras file")
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         if not {_CONFIG, _WEIGHTS} <= set(entries):
-            raise refuse(path, f"it lacks {_CONFIG} or {_WEIGHTS}")
+            raise load_error(path, f"it lacks {_CONFIG} or {_WEIGHTS}")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
-            raise refuse(path, "it is compressed, which Keras's own files are not")
+            raise load_error(path, "it is compressed, which Keras's own files are not")
         if entries[_CONFIG].file_size > _CONFIG_LIMIT:
-            raise refuse(path, f"its {_CONFIG} is larger than that of any model")
+            raise load_error(path, f"its {_CONFIG} is larger than that of any model")
         if _RECORD in entries and entries[_RECORD].file_size > _RECORD_LIMIT:
-            raise refuse(path, f"its {_RECORD} is larger than that of any model")
+            raise load_error(path, f"its {_RECORD} is larger than that of any model")
         objects = list(_objects(json.loads(archive.read(_CONFIG))))
         record = archive.read(_RECORD) if _RECORD in entries else None
         most = entries[_WEIGHTS].file_size
     for entry in objects:
-        reason = _mistake(entry, most)
-        if reason:
-            raise refuse(path, reason)
+        if reason := _find_error(entry, most):
+            raise load_error(path, reason)
     return None if record is None else _read_record(path, record)
 
 
 def _read_record(path: Path, content: bytes) -> ModelRecord:
     values = json.loads(content)
     if _depth(values) > _MAX_DEPTH:
-        raise refuse(path, f"its {_RECORD} is nested more than {_MAX_DEPTH} levels deep")
+        raise load_error(path, f"its {_RECORD} is nested more than {_MAX_DEPTH} levels deep")
     try:
         return ModelRecord.model_validate(values)
     except ValidationError as error:
         reason = describe_errors(error, ModelRecord)[0].rstrip(".")
-        raise refuse(path, f"its {_RECORD} is not valid: {reason[:_LONGEST]}") from error
+        raise load_error(path, f"its {_RECORD} is not valid: {reason[:_MAX_REASON]}") from error
 
 
 def _read_legacy(path: Path, model: keras.Model) -> tuple[keras.Model, ModelRecord]:
-    """Returns what a file without a record holds, in standard layers."""
+    """Returns model and record of a file of version 0.1, in standard layers."""
     try:
         last = model.get_layer("classifier").get_layer("probabilities")
         maps = model.get_layer("extractor").output
     except (AttributeError, ValueError) as error:
-        raise refuse(path, "it is another kind of model") from error
+        raise load_error(path, "it is another kind of model") from error
     if not isinstance(last, ClassProbabilities):
-        raise refuse(path, f"it has no {_RECORD}, which names its classes")
+        raise load_error(path, f"it has no {_RECORD}, which names its classes")
     record = ModelRecord(
         classes=last.classes,
         temperature=last.temperature,
@@ -163,11 +160,11 @@ def _depth(node: Any) -> int:
     return 1 + max(map(_depth, node), default=0) if isinstance(node, list) else 0
 
 
-def _mistake(entry: dict[str, Any], most: int) -> str | None:
-    """Returns what is wrong with one object of the configuration.
+def _find_error(entry: dict[str, Any], most: int) -> str | None:
+    """Returns what is wrong with a JSON object of the configuration.
 
     Args:
-        entry: A JSON object.
+        entry: The object.
         most: Bytes of all weights; a layer cannot be wider than that.
     """
     name = entry.get("class_name")
@@ -196,8 +193,3 @@ def _objects(node: Any) -> Iterator[dict[str, Any]]:
             waiting += here.values()
         elif isinstance(here, list):
             waiting += here
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0][:_LONGEST].rstrip(".") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""Adam at the speed of memory, with a rate for each part of a model."""
+"""Adam in one pass over the weights, with a rate per part of a model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,19 +8,14 @@ import keras
 
 @keras.saving.register_keras_serializable(package="ensemble")
 class FusedAdam(keras.optimizers.Adam):
-    """Adam whose update is one pass over the weights on TensorFlow.
-
-    Keras writes the update as a dozen operations, each of which reads and
-    writes as many numbers as there are weights; the update of a large first
-    layer then takes longer than its matrix products. TensorFlow has a kernel
-    that does the same arithmetic at once.
+    """Adam whose update is one operation on TensorFlow, where Keras uses a dozen.
 
     Settings and results are those of `keras.optimizers.Adam`, to rounding; on
-    other backends, which fuse by themselves, the update is that of Keras.
+    other backends, which fuse operations themselves, the update is that of Keras.
 
     Args:
-        factors: What the learning rate is multiplied by for each trainable
-            variable, in the order in which the optimizer is built; None: 1.
+        factors: Multiplier of the learning rate per trainable variable, in the order in which
+            the optimizer is built; None: 1.
         settings: As of `keras.optimizers.Adam`.
     """
 

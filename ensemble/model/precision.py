@@ -1,13 +1,10 @@
-"""A model's arithmetic in fewer bits, its weights in float32."""
-
-from typing import Literal
+"""Computation of a model in fewer bits, with float32 weights."""
 
 import keras
 
-from configs.errors import ConfigError
+from configs.errors import ConfigError, reason_of
+from configs.schema import Precision
 from ensemble.model.fusion import refresh_scales
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 # 8 bits of mantissa can hold neither 256 grey levels nor probabilities near 1.
 _EXACT_LAYERS = (
@@ -19,19 +16,15 @@ _EXACT_LAYERS = (
 
 
 def in_precision(model: keras.Model, precision: Precision) -> keras.Model:
-    """Returns a copy of a model that computes in another precision.
+    """Returns a copy of a functional model, with float32 weights, in another precision.
 
-    Micikevicius et al., Mixed Precision Training, ICLR 2018, arXiv:1710.03740.
-
-    Args:
-        model: A functional model; it may hold others.
-        precision: For "bfloat16" and "float16" pixels and probabilities stay float32.
-
-    Returns:
-        A model with weights of its own, in float32, of the same values.
+    Pixels and probabilities stay float32.
 
     Raises:
         ConfigError: If a layer cannot be rebuilt.
+
+    References:
+        Micikevicius et al., Mixed Precision Training, ICLR 2018, arXiv:1710.03740.
     """
     policy = "float32" if precision == "float32" else f"mixed_{precision}"
 
@@ -47,8 +40,7 @@ def in_precision(model: keras.Model, precision: Precision) -> keras.Model:
         copy.set_weights(model.get_weights())
         refresh_scales(copy)
     except Exception as error:  # layers of a user's own fail in ways of their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ConfigError(
-            f"{model.name!r} cannot be rebuilt in {precision} ({reason}). Use float32."
+            f"{model.name!r} cannot be rebuilt in {precision} ({reason_of(error)}). Use float32."
         ) from error
     return copy

@@ -1,7 +1,6 @@
-"""Exported models, run by a small runtime: neither Keras nor TensorFlow is imported here.
+"""Exported models, run by small runtimes without Keras and TensorFlow.
 
-An export is a folder with a model in one format and `model.json`, which says what
-the model is; docs/export.md describes its fields.
+An export is a folder with a model in one format and `model.json`; docs/export.md describes it.
 """
 
 import importlib.util
@@ -11,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeGuard
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from branches.checksums import file_checksum
-from configs.errors import ConfigError, DataError, RunError
+from configs.errors import ConfigError, DataError, RunError, reason_of
 from configs.registry import unknown
 from ensemble.system.cores import count_cores
 
@@ -71,9 +70,6 @@ def load_exported(folder: str | Path) -> ExportedModel:
     Args:
         folder: What `python -m ensemble.export` wrote.
 
-    Returns:
-        A callable: images of 0..255 to class probabilities.
-
     Raises:
         RunError: If the folder holds no export, or a damaged one.
         ConfigError: If the runtime is not installed.
@@ -115,17 +111,13 @@ def read_card(folder: Path) -> dict[str, Any]:
         ) from error
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}). Export the run again.") from error
-    if mistake := _mistake_in(card):
-        raise RunError(f"{path} {mistake}. Export the run again.")
+    if problem := _find_problem(card):
+        raise RunError(f"{path} {problem}. Export the run again.")
     return card
 
 
 def check_packages(format: Format, *, verify: bool) -> None:
-    """Checks that what an export needs is installed, without importing it.
-
-    Args:
-        format: Of the export.
-        verify: Whether the export is to be run too.
+    """Checks that the packages for an export, and to verify it, are installed.
 
     Raises:
         ConfigError: Naming what is missing.
@@ -135,18 +127,13 @@ def check_packages(format: Format, *, verify: bool) -> None:
 
 
 def import_openvino() -> Any:
-    """Imports OpenVINO and keeps it from reporting its use over the network.
+    """Imports OpenVINO without its telemetry, which would use the network.
 
-    It would also fork this process for that, from a thread, and NumPy's products in other
-    threads may then never end.
+    It would also fork this process from a thread, after which NumPy's products in other threads
+    may never end.
     """
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     return import_module("openvino")
-
-
-def reason_of(error: Exception) -> str:
-    """Returns the first line of an error's text, for a sentence."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")
 
 
 def _require(*packages: str) -> None:
@@ -162,28 +149,23 @@ def _require(*packages: str) -> None:
         )
 
 
-def _mistake_in(card: Any) -> str | None:
+def _find_problem(card: Any) -> str | None:
     """Returns what is wrong with a card, or None."""
     if not isinstance(card, dict) or card.get("version") != CARD_VERSION:
         return f"is no card of version {CARD_VERSION}"
     if (format := str(card.get("format"))) not in RUNTIMES:
         return f"has a mistake: {unknown('format', format, list(RUNTIMES)).rstrip('.')}"
     size, classes, files = card.get("image_size"), card.get("classes"), card.get("files")
-    if not isinstance(size, int) or size < 1:
-        return "has no valid `image_size`"
-    if not isinstance(card.get("source"), dict):
-        return "has no valid `source`"
-    if not isinstance(card.get("faces"), dict | None):
-        return "has no valid `faces`"
-    if not _is_list_of(classes, str) or not classes:
-        return "has no valid `classes`"
-    if not isinstance(files, dict) or RUNTIMES[card["format"]].file not in files:
-        return "has no valid `files`"
-    return None
-
-
-def _is_list_of(value: Any, kind: type) -> TypeGuard[list[Any]]:
-    return isinstance(value, list) and all(isinstance(element, kind) for element in value)
+    is_valid = {
+        "image_size": isinstance(size, int) and size > 0,
+        "source": isinstance(card.get("source"), dict),
+        "faces": isinstance(card.get("faces"), dict | None),
+        "classes": isinstance(classes, list)
+        and bool(classes)
+        and all(isinstance(name, str) for name in classes),
+        "files": isinstance(files, dict) and RUNTIMES[format].file in files,
+    }
+    return next((f"has no valid `{name}`" for name, valid in is_valid.items() if not valid), None)
 
 
 def _check_file(path: Path, checksum: str) -> None:
@@ -204,7 +186,7 @@ def _load_onnx(path: Path) -> Runner:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    # Threads that spin between two batches take the cores from whoever decodes the next one.
+    # Threads that spin between batches would occupy the cores that decode the next one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
@@ -246,13 +228,13 @@ def _load_litert(path: Path) -> Runner:
 
 
 class Runtime(NamedTuple):
-    """Who runs a format.
+    """The runtime of a format.
 
     Args:
-        package: As pip knows it.
-        file: The model, within the folder of the export.
-        load: Makes a callable of that file.
-        converters: Packages beside TensorFlow that an export needs.
+        package: Its package on PyPI.
+        file: The model's file in the folder of the export.
+        load: Returns a callable for that file.
+        converters: Packages besides TensorFlow that an export needs.
     """
 
     package: str

@@ -60,8 +60,9 @@ def svg(figure: Figure, alt: str) -> str:
         )
     _, _, content = file.getvalue().partition("<svg ")
     attributes, _, content = content.partition(">")
-    title = f"<title>{html.escape(alt)}</title>"
-    return f'<svg class="chart" role="img" {attributes}>{title}{content}'
+    width = attributes.partition('width="')[2].partition('"')[0]
+    start = f'<svg class="chart" role="img" style="--width: {width}" {attributes}>'
+    return f"{start}<title>{html.escape(alt)}</title>{content}"
 
 
 def start_figure(width: float, height: float, title: str) -> Figure:

@@ -45,7 +45,7 @@ def plot_tradeoff(
             of panels each.
         costs: Heading such as "Parameters (millions)" to values above 0, on a logarithmic
             scale; a column of panels each.
-        title: What was judged on what.
+        title: What was evaluated on what.
     """
     width, height, left, top, apart = 3.2, 2.6, 0.7, 0.95, 0.75  # inches
     shown = (shorten(name, LONGEST_SETTING) for name in names)

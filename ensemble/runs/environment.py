@@ -1,4 +1,4 @@
-"""What a result depends on beside its settings: versions, device, code, command."""
+"""Versions, devices, code and command, on which a result depends besides its settings."""
 
 import platform
 import subprocess
@@ -47,11 +47,7 @@ def package_versions(*packages: str) -> dict[str, str]:
 
 
 def _git_commit() -> str | None:
-    """Returns the commit of this code, with "+" where it has been changed since.
-
-    None where the code is not tracked, as where it is installed within another
-    project's repository.
-    """
+    """Returns the commit of this code, with "+" for changes; None if the code is not tracked."""
     folder = Path(__file__).parent
 
     def git(*words: str) -> str:

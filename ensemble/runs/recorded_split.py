@@ -1,4 +1,4 @@
-"""The images that a run was made with, found again by their content."""
+"""Images of a run, found again by their content."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class RecordedSplit:
-    """One split of a run, as far as its images are still there.
+    """The images of one split of a run that are still available.
 
     Args:
         name: Short name of the data.
@@ -54,11 +54,7 @@ class RecordedSplit:
 
 
 def read_split_rows(run: Run, part: str | None = None) -> list[dict[str, str]]:
-    """Returns the rows of one split in a run's `split.csv`, or all rows.
-
-    Raises:
-        RunError: If the table cannot be read.
-    """
+    """Returns the rows of one split, or all rows, in a run's `split.csv`."""
     rows = run.read_table("split.csv")
     if rows and not {"path", "label", "split"} <= rows[0].keys():
         raise RunError(
@@ -69,11 +65,7 @@ def read_split_rows(run: Run, part: str | None = None) -> list[dict[str, str]]:
 
 
 def read_repeats(run: Run) -> list[Repeat]:
-    """Returns the images that stand in several splits of a run.
-
-    Raises:
-        RunError: If `duplicates.csv` cannot be read.
-    """
+    """Returns the images that are in several splits of a run."""
     if not (run.folder / "duplicates.csv").is_file():
         return []
     return [

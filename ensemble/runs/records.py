@@ -1,4 +1,4 @@
-"""What a run records of its inputs: weights, images, splits, so that it can be repeated."""
+"""Records of a run's inputs: weights, images and splits, so that it can be reproduced."""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from ensemble.model.composition import MultiBranchModel
 from ensemble.runs.reproduction import WEIGHTED
 from ensemble.runs.run import Run
 
-_PROTOCOL = {"classes", "faces", "merge", "protocol"}  # settings that decide images and labels
+_PROTOCOL = {"classes", "faces", "merge", "protocol"}  # settings that affect images and labels
 SPLIT_COLUMNS = ("path", "label", "split", "group", "weight", "sha256")
 
 
@@ -41,13 +41,13 @@ def split_rows(
 def save_model(
     run: Run, ensemble: MultiBranchModel, environment: Mapping[str, Any], **source: Any
 ) -> None:
-    """Saves a run's model, with the protocol and the source of its training inside.
+    """Saves a run's model, with protocol and source inside.
 
     Args:
         run: The run.
         ensemble: Its trained model.
         environment: Content of `environment.json`.
-        source: Further facts about where the model comes from, as JSON values.
+        source: Further facts about the model's origin, as JSON values.
     """
     kept = ("seed", "git_commit", "backend", "packages")
     save = partial(
@@ -59,7 +59,7 @@ def save_model(
 
 
 def record_weights(model: ModelConfig, extractor: keras.Model) -> dict[str, dict[str, str]]:
-    """Returns where each branch's weights came from, with checksums, by branch label."""
+    """Returns source and checksums of each branch's weights, by branch label."""
     return {
         branch.label: _weights_record(
             model.weights_of(branch.label), extractor.get_layer(branch.layer_name)
@@ -69,7 +69,7 @@ def record_weights(model: ModelConfig, extractor: keras.Model) -> dict[str, dict
 
 
 def record_features(branches: Sequence[FrozenBranch]) -> dict[str, dict[str, Any]]:
-    """Returns what ran each branch and where its features are, by branch label."""
+    """Returns the engine of each branch and where its features are, by branch label."""
     return {
         branch.label: {
             "stored_as": branch.key.name,
@@ -83,10 +83,7 @@ def record_features(branches: Sequence[FrozenBranch]) -> dict[str, dict[str, Any
 
 def record_data(images: Images) -> dict[str, dict[str, Any]]:
     """Returns fingerprints of images, labels, weights and votes, whatever the names of images."""
-    return {
-        "train": _data_record(images.train),
-        "validation": _data_record(images.validation),
-    }
+    return {"train": _data_record(images.train), "validation": _data_record(images.validation)}
 
 
 def describe_experiment(
@@ -95,7 +92,7 @@ def describe_experiment(
     images: Images,
     ensemble: MultiBranchModel,
 ) -> dict[str, str]:
-    """Returns the lines about data and model that a report shows: heading to text."""
+    """Returns the lines about data and model for a report: heading to text."""
     model = config.model
     trained = sum(int(np.prod(weight.shape)) for weight in ensemble.model.trainable_weights)
     weights = {model.weights_of(branch.label) for branch in model.branches}
@@ -128,8 +125,10 @@ def _describe_leaks(images: Images) -> dict[str, str]:
 def _describe_copies(images: Images) -> dict[str, str]:
     parts = {"training": images.train, "validation": images.validation}
     copies = {name: count_copies(inspection) for name, inspection in parts.items()}
-    told = [f"{count:,} {name} images" for name, count in copies.items() if count]
-    return {"Copies within a split": f"{' and '.join(told)} repeat an earlier one"} if told else {}
+    counts = [f"{count:,} {name} images" for name, count in copies.items() if count]
+    if not counts:
+        return {}
+    return {"Copies within a split": f"{' and '.join(counts)} repeat an earlier one"}
 
 
 def _weights_record(source: str, branch: keras.Model) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A training done again, held against the first one: epochs, data, weights, versions."""
+"""Comparison of a training with its reproduction: epochs, data, weights and versions."""
 
 import logging
 import math
@@ -15,18 +15,18 @@ log = logging.getLogger(__name__)
 _DIGITS = 6
 _NEEDED = ("config.yaml", "history.csv", "environment.json")
 WEIGHTED = "weights_and_votes_sha256"  # in no record of an earlier version
-_STARTS_FROM = ("data", "weights")  # of the record: what a history depends on beside settings
-_TELLS = ("backend", "packages", "python", "platform", "devices", "git_commit")
+_INPUTS = ("data", "weights")  # of the record: what a history depends on besides settings
+_VERSIONS = ("backend", "packages", "python", "platform", "devices", "git_commit")
 
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a training leaves that another one can be held against.
+    """What is compared of a training.
 
     Args:
-        folder: The run's.
-        history: Name such as "val_loss" to one value an epoch, without times.
-        record: What it started from, as in `environment.json`.
+        folder: The run's folder.
+        history: Name such as "val_loss" to one value per epoch, without times.
+        record: Its inputs, as in `environment.json`.
     """
 
     folder: Path
@@ -35,27 +35,23 @@ class Trace:
 
     @property
     def epochs(self) -> int:
-        """Their number."""
+        """Number of epochs."""
         return len(next(iter(self.history.values()), ()))
 
     def warn_of_changes(self, record: Mapping[str, Any]) -> None:
-        """Tells, before a training begins, where it starts from something else.
-
-        Args:
-            record: What it starts from.
-        """
-        for change in _changes(self.record, record, _STARTS_FROM):
+        """Warns, before a reproduction begins, of inputs that differ."""
+        for change in _changes(self.record, record, _INPUTS):
             log.warning("not as in %s, so epochs will differ: %s", self.folder, change)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Whether a training came to the same again.
+class Comparison:
+    """Whether a reproduction has the same epochs.
 
     Args:
-        epochs: How many were held against each other.
-        differences: In epochs, data and weights, the first one first; empty where it did.
-        remarks: What else differs, such as versions.
+        epochs: Number of epochs compared.
+        differences: Differences in epochs, data and weights, the first one first.
+        remarks: Other differences, such as versions.
     """
 
     epochs: int
@@ -63,7 +59,7 @@ class Verdict:
     remarks: Sequence[str]
 
     def summary(self) -> str:
-        """Returns the verdict in a few lines."""
+        """Returns the result in a few lines."""
         if self.differences:
             lines = ["not reproduced:", *self.differences]
         else:
@@ -76,7 +72,7 @@ class Verdict:
 
 
 def read_trace(folder: Path) -> Trace:
-    """Reads what a finished training left.
+    """Reads a finished training.
 
     Raises:
         RunError: If the folder holds none, or it is damaged.
@@ -87,12 +83,7 @@ def read_trace(folder: Path) -> Trace:
             f"{folder} was fused of other runs, not trained. Name one of those, or fuse them again "
             "with python -m ensemble.fuse."
         )
-    missing = [name for name in _NEEDED if not (folder / name).is_file()]
-    if missing:
-        raise RunError(
-            f"{folder} is no finished run: it has no {' and no '.join(missing)}. "
-            "Name a folder that ensemble.train has written, such as runs/NAME."
-        )
+    Run.open(folder, *_NEEDED)
     rows, record = run.read_table("history.csv"), run.read_json("environment.json")
     left_out = {"epoch", "phase", "seconds"}
     try:
@@ -116,18 +107,18 @@ def same_data(recorded: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     return {part: {**now, **recorded.get(part, {})} for part, now in data.items()} == data
 
 
-def compare_traces(first: Trace, second: Trace) -> Verdict:
-    """Returns whether a second training came to what the first one came to."""
-    changes = _changes(first.record, second.record, _STARTS_FROM)
-    return Verdict(
+def compare_traces(first: Trace, second: Trace) -> Comparison:
+    """Compares a training with its reproduction."""
+    changes = _changes(first.record, second.record, _INPUTS)
+    return Comparison(
         second.epochs,
         [*_compare_histories(first, second), *changes],
-        _changes(first.record, second.record, _TELLS),
+        _changes(first.record, second.record, _VERSIONS),
     )
 
 
 def _compare_histories(first: Trace, second: Trace) -> Iterator[str]:
-    """Yields the first figure that differs, and whether the numbers of epochs do."""
+    """Yields the first value that differs, and different numbers of epochs."""
     if first.history.keys() != second.history.keys():
         yield f"figures: {', '.join(first.history)} then, {', '.join(second.history)} now"
         return
@@ -150,7 +141,7 @@ def _agree(first: float, second: float) -> bool:
 def _changes(
     first: Mapping[str, Any], second: Mapping[str, Any], parts: Sequence[str]
 ) -> list[str]:
-    """Returns a line for each leaf that differs in some parts of two records."""
+    """Returns a line per value that differs in some parts of two records."""
     lines = []
     for part in parts:
         then, now = _leaves(first.get(part), part), _leaves(second.get(part), part)
@@ -162,7 +153,7 @@ def _changes(
 
 
 def _leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Returns the values of a nested record by what leads to them."""
+    """Returns the values of a nested record by their paths."""
     if not isinstance(value, dict):
         return {path: value}
     leaves = {}

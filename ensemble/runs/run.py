@@ -1,7 +1,8 @@
-"""A run: one folder with everything that made a result and everything that came of it."""
+"""A run: a folder with the inputs and results of a training."""
 
 import csv
 import io
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,12 +26,12 @@ _TITLE_BYTES = MAX_NAME_BYTES - 20  # leaves room for the time and a number
 
 
 class Run:
-    """A run's folder. Files in it appear whole or not at all.
+    """A run's folder. Files in it are written whole or not at all.
 
     Args:
         folder: An existing folder.
-        writes: Whether anything is written; else whoever would write here passes by, as
-            one of several processes does that train together.
+        writes: Whether files are written; only one of several processes that train together
+            writes.
     """
 
     def __init__(self, folder: str | Path, *, writes: bool = True) -> None:
@@ -42,8 +43,7 @@ class Run:
         """Makes a new folder below `config.output` and writes the settings into it.
 
         Args:
-            config: Settings; their name, or `title` and the time, names the folder. Runs that
-                begin in the same second get a number too.
+            config: Settings; their name, or `title` and the time, names the folder.
             title: Such as "demo-vgg16+densenet121".
             writes: As above; if not, no folder is made.
 
@@ -54,20 +54,16 @@ class Run:
         folder = config.output / (config.name or f"{title}-{datetime.now():%Y%m%d-%H%M%S}")
         if not writes:
             return cls(folder, writes=False)
-        cls.refuse_taken(config)
+        cls.check_name(config)
         run = cls(_make_folder(folder, unique=config.name is None))
         settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
-        settings["features"].pop("directory", None)  # of this machine, and decides no result
+        settings["features"].pop("directory", None)  # it belongs to this machine
         run.write("config.yaml", write_config(absolute_paths(settings)))
         return run
 
     @staticmethod
-    def refuse_taken(config: ExperimentConfig) -> None:
-        """Checks that the name asked for is free, before the long work begins.
-
-        Raises:
-            RunError: If a folder of that name is there.
-        """
+    def check_name(config: ExperimentConfig) -> None:
+        """Raises a RunError if there is a folder of the name given in the settings."""
         folder = config.output / config.name if config.name else None
         if folder and folder.exists():
             raise RunError(
@@ -75,16 +71,19 @@ class Run:
             )
 
     @classmethod
-    def open(cls, folder: str | Path) -> "Run":
+    def open(cls, folder: str | Path, *names: str) -> "Run":
         """Opens a finished run.
 
+        Args:
+            folder: Its folder.
+            names: Files that it must have; none: the settings and the model.
+
         Raises:
-            RunError: If the folder holds no finished run.
+            RunError: If it lacks one of them.
         """
         run = cls(folder)
-        missing = [
-            name for name in ("config.yaml", "model.keras") if not (run.folder / name).is_file()
-        ]
+        needed = names or ("config.yaml", "model.keras")
+        missing = [name for name in needed if not (run.folder / name).is_file()]
         if missing:
             raise RunError(
                 f"{folder} is no finished run: it has no {' and no '.join(missing)}. "
@@ -94,10 +93,10 @@ class Run:
 
     @classmethod
     def unfinished(cls, folder: str | Path) -> "Run":
-        """Opens a run that was broken off.
+        """Opens an interrupted run.
 
         Raises:
-            RunError: If the folder holds no run, or one that has come to its end.
+            RunError: If the folder holds no run, or a finished one.
         """
         run = cls(folder)
         if not (run.folder / "config.yaml").is_file():
@@ -119,11 +118,7 @@ class Run:
 
     @property
     def config(self) -> ExperimentConfig:
-        """The settings that made the run.
-
-        Raises:
-            RunError: If they are damaged.
-        """
+        """The settings of the run; a RunError if they are damaged."""
         path = self.folder / "config.yaml"
         try:
             return ExperimentConfig.model_validate(read_config(str(path)))
@@ -131,21 +126,13 @@ class Run:
             raise RunError(f"{path} no longer holds valid settings: {error}.") from error
 
     def load_model(self) -> "MultiBranchModel":
-        """Loads the trained ensemble in Keras's safe mode.
-
-        Raises:
-            RunError: If the file is missing or damaged.
-        """
+        """Loads the trained ensemble; see `MultiBranchModel.load`."""
         from ensemble.model.composition import MultiBranchModel
 
         return MultiBranchModel.load(self.folder / "model.keras")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a record.
-
-        Raises:
-            RunError: If it is missing or damaged.
-        """
+        """Reads a record; a RunError if it is missing or damaged."""
         path = self.folder / name
         try:
             record = json.loads(path.read_text("utf-8"))
@@ -156,11 +143,7 @@ class Run:
         return record
 
     def read_table(self, name: str) -> list[dict[str, str]]:
-        """Reads a table's rows, column to text.
-
-        Raises:
-            RunError: If it is missing or damaged.
-        """
+        """Reads a table's rows, column to text; a RunError if it is missing or damaged."""
         path = self.folder / name
         try:
             with path.open(encoding="utf-8", newline="") as file:
@@ -173,11 +156,7 @@ class Run:
         return rows
 
     def write(self, name: str, content: str | bytes) -> Path:
-        """Writes a file of the run and returns its path.
-
-        Raises:
-            RunError: If it cannot be written, a full disk included.
-        """
+        """Writes a file of the run and returns its path; see `save`."""
         data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
         return self.save(name, lambda path: path.write_bytes(data))
 
@@ -196,11 +175,11 @@ class Run:
         return self.write(name, text.getvalue())
 
     def save(self, name: str, write: Callable[[Path], object]) -> Path:
-        """Has `write` make a file beside its final place, then moves it there.
+        """Writes a file of the run through a callback and returns its path.
 
         Args:
-            name: Of the final file, relative to the run's folder.
-            write: Gets a path with the same ending and writes that file.
+            name: Name of the file, relative to the run's folder.
+            write: Writes the file to a temporary path with the same ending.
 
         Raises:
             RunError: If it cannot be written, a full disk included.
@@ -220,7 +199,7 @@ class Run:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Keeps the package's messages in `log.txt` for the length of a `with` block."""
+        """Writes the package's log messages to `log.txt` during a `with` block."""
         if not self.writes:
             yield
             return
@@ -236,18 +215,11 @@ class Run:
 
 
 def absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings with absolute paths of data, weights and plugins.
-
-    Args:
-        settings: Of an experiment, as plain values.
-    """
+    """Returns the plain settings of an experiment with absolute paths of data, weights, plugins."""
     data, model = dict(settings["data"]), dict(settings["model"])
     data["root"] = [str(Path(root).absolute()) for root in data["root"]]
-    if data.get("labels"):
-        data["labels"] = _absolute(data["labels"])
-    faces = data["faces"]
-    if faces.get("model"):
-        data["faces"] = {**faces, "model": _absolute(faces["model"])}
+    data["labels"] = _absolute(data.get("labels"))
+    data["faces"] = {**data["faces"], "model": _absolute(data["faces"].get("model"))}
     weights = model["weights"]
     model["weights"] = (
         {label: _absolute(source) for label, source in weights.items()}
@@ -258,33 +230,32 @@ def absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "data": data, "model": model, "plugins": plugins}
 
 
-def _absolute(text: str) -> str:
+def _absolute(text: str | None) -> str | None:
     """Returns the absolute path of a file; other texts, such as "imagenet", as they are."""
-    return str(Path(text).absolute()) if Path(text).is_file() else text
+    return str(Path(text).absolute()) if text and Path(text).is_file() else text
 
 
 def _make_folder(first: Path, *, unique: bool) -> Path:
-    """Makes a folder, or where it must be a new one and is there, one with a number behind it."""
-    folder, number = first, 1
-    while True:
+    """Makes a folder; if it exists and is to be unique, one with a number appended."""
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
         try:
             folder.mkdir(parents=True)
-            return folder
+            break
         except OSError as error:
             if not (unique and folder.is_dir()):
                 raise RunError(
                     f"The run folder {folder} cannot be made ({error.strerror}). "
                     "Choose another --output or --name."
                 ) from error
-        number += 1
-        folder = first.with_name(f"{first.name}-{number}")
+    return folder
 
 
 def open_model(path: Path) -> Run | None:
-    """Returns the run behind a path, or None where it is a model file or an export.
+    """Returns the run in a folder, or None for a model file or an export.
 
     Raises:
-        RunError: If it is none of them.
+        RunError: If the path is none of them.
     """
     if is_export(path):
         return None

@@ -1,4 +1,4 @@
-"""Cores: those that this process may use, and how processes share them."""
+"""Cores that this process may use, and their distribution among processes."""
 
 import math
 import os
@@ -7,10 +7,7 @@ from ensemble.system.limits import cpu_quota
 
 
 def count_cores() -> int:
-    """Returns the number of cores that this process may keep busy, at least 1.
-
-    A CPU quota, such as that of a container, limits it too.
-    """
+    """Returns the number of cores that this process may use, at least 1, within its CPU quota."""
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
@@ -19,7 +16,7 @@ def count_cores() -> int:
 
 
 def shares_of_cores(count: int) -> list[set[int] | None]:
-    """Returns the cores that each of `count` processes keeps to; None: all, where it cannot."""
+    """Returns the cores for each of `count` processes; None: all, where they cannot be chosen."""
     if not hasattr(os, "sched_getaffinity"):
         return [None] * count
     cores = sorted(os.sched_getaffinity(0))

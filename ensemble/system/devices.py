@@ -1,4 +1,4 @@
-"""Devices: what the backend computes on, and what to do when their memory is full."""
+"""Devices of the backend, and errors when their memory is full."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ import keras
 
 from configs.errors import ConfigError
 
-_FULL = (  # words of the backends, of CUDA's libraries and of the system, without spaces
+_FULL = (  # messages of backends, CUDA's libraries and the system, without spaces
     "resourceexhausted",
     "outofmemory",
     "allocfailed",
@@ -17,16 +17,14 @@ _FULL = (  # words of the backends, of CUDA's libraries and of the system, witho
 
 
 def has_gpu() -> bool:
-    """Tells whether the backend computes on anything but the CPU; each names it in its way."""
+    """Returns whether the backend computes on anything but the CPU."""
     return "cpu" not in str(keras.ops.zeros(1).device).lower()
 
 
 def list_devices() -> list[str]:
-    """Returns what the backend computes on, by name.
+    """Returns the model of each GPU, such as "NVIDIA H100 80GB HBM3", or "CPU".
 
-    Returns:
-        The model of each GPU, such as "NVIDIA H100 80GB HBM3", or "GPU" where the
-        backend cannot tell; "CPU" where no GPU is used.
+    "GPU" stands for one whose model the backend does not report.
     """
     if not has_gpu():
         return ["CPU"]
@@ -34,21 +32,20 @@ def list_devices() -> list[str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tells whether an error says that a device's memory is full, or the machine's."""
+    """Returns whether an error means that the memory of a device or the machine is full."""
     text = f"{type(error).__name__} {error}".lower().replace("_", "").replace(" ", "")
     return isinstance(error, MemoryError) or any(words in text for words in _FULL)
 
 
 @contextmanager
-def refuse_full_memory(batch_size: int) -> Iterator[None]:
-    """Turns an error of full memory in a `with` block into a sentence for the user.
+def convert_memory_errors(batch_size: int) -> Iterator[None]:
+    """Converts an error of full memory in a `with` block to a user error.
 
     Args:
-        batch_size: Images in a training step.
+        batch_size: Images per update.
 
     Raises:
-        ConfigError: With the batch size received and the one to try: half of it,
-            or, where a step of two images is too much, other ways out.
+        ConfigError: With the batch size received and a smaller one to try, if there is one.
     """
     try:
         yield

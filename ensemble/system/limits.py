@@ -1,4 +1,4 @@
-"""Memory and CPU time that this process may use: the container's where it has a limit."""
+"""Memory and CPU time that this process may use, within the limits of its container."""
 
 import os
 from collections.abc import Iterator
@@ -9,10 +9,9 @@ _MOUNT = Path("/sys/fs/cgroup")
 
 
 def memory_limit() -> int | None:
-    """Returns the bytes that this process may use, None where the system does not report them.
+    """Returns the bytes of memory that this process may use, None if they are not known.
 
-    It is the machine's memory or the lowest limit of the control groups around the
-    process, of version 1 or 2.
+    It is the machine's memory or the lowest limit of the control groups of the process.
     """
     limits = [limit for limit in (_machine_memory(), *_group_memory()) if limit is not None]
     return min(limits, default=None)
@@ -45,10 +44,10 @@ def _group_memory() -> Iterator[int | None]:
 
 
 def _group_folders(controller: str) -> Iterator[Path]:
-    """Yields the folders of the process's control group and of those around it.
+    """Yields the folders of the process's control group and of those that contain it.
 
-    In a container the group's path may be that of the host, which is not mounted;
-    the root of the mount is the container's own group then.
+    In a container the group's path may be that of the host, which is not mounted; the root of the
+    mount is then the container's own group.
     """
     for line in _read(_GROUPS).splitlines():
         _, names, path = line.split(":", 2)

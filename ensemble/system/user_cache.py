@@ -11,8 +11,8 @@ def user_cache(name: str, instead: str) -> Path:
     """Returns a folder in the user's cache, which need not exist.
 
     Args:
-        name: Of the folder, such as "features".
-        instead: What to do where the user has no home folder, such as "use --cache FOLDER".
+        name: Name of the folder, such as "features".
+        instead: What else to do, for the error, such as "use --cache FOLDER".
 
     Raises:
         StoreError: If the user has neither a home folder nor a cache.

@@ -14,7 +14,7 @@ from configs.errors import ConfigError
 from configs.schema import TrainingConfig
 from ensemble.data.batches import Block, Examples, first_views, read_blocks
 from ensemble.model.fusion import refresh_scales
-from ensemble.system.devices import refuse_full_memory
+from ensemble.system.devices import convert_memory_errors
 from ensemble.system.progress import progress_bar
 from ensemble.training.compilation import compile_model, make_schedule
 from ensemble.training.distribution import ALONE, Distribution
@@ -113,7 +113,7 @@ def train_model(
                 keras.utils.set_random_seed(seed_of(seed, epoch + 1))
             blocks = training_blocks(train, config, phase, seed=seed, epoch=epoch + 1)
             blocks = telling.count(interrupts.watch(blocks))
-            with refuse_full_memory(config.batch_size):
+            with convert_memory_errors(config.batch_size):
                 learnt = _run(learn, model, blocks)
             callbacks.on_test_begin()
             judged = _run(judge, model, interrupts.watch(validation_blocks(validation, phase)))

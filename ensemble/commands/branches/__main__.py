@@ -17,7 +17,7 @@ _SIZE = 96  # pixels
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints name, size, grid, licence, stages and reference of every branch."""
+    """Prints a table of all branches."""
     return run_command(lambda: _list(argv))
 
 

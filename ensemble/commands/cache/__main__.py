@@ -18,7 +18,7 @@ _DAY = 86_400  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Lists what is stored, verifies its checksums or removes what is not needed."""
+    """Lists, verifies or prunes stored features."""
     return run_command(lambda: _cache(argv))
 
 
@@ -30,8 +30,8 @@ def _cache(argv: Sequence[str] | None) -> None:
     parser.add_argument(
         "action",
         choices=("list", "verify", "prune"),
-        help="list: what is there; verify: check every file; prune: remove what is damaged, "
-        "unfinished or out of date, and what --unused-for and --all say",
+        help="list: show the features; verify: check every file; prune: remove what is damaged, "
+        "unfinished or outdated, and what --unused-for and --all select",
     )
     parser.add_argument(
         "--cache",
@@ -41,7 +41,7 @@ def _cache(argv: Sequence[str] | None) -> None:
         help="folder of stored features (default: ENSEMBLE_CACHE, else a folder in your cache)",
     )
     parser.add_argument(
-        "--unused-for", type=float, metavar="DAYS", help="prune: also what was not used for so long"
+        "--unused-for", type=float, metavar="DAYS", help="prune: also features unused for so long"
     )
     parser.add_argument("--all", action="store_true", help="prune: everything")
     args = parser.parse_args(argv)
@@ -76,11 +76,13 @@ def _list(groups: Sequence[FeatureGroup]) -> None:
 
 
 def _verify(groups: Sequence[FeatureGroup]) -> None:
-    found = [mistake for group in groups for mistake in group.verify()]
+    found = [result for group in groups for result in group.verify()]
     damaged = [f"{path} is damaged: {reason}." for path, reason in found if reason]
     if damaged:
-        way_on = "`prune` removes them, and what they held is extracted again when it is needed."
-        raise StoreError("\n".join([*damaged, f"{len(damaged)} of {len(found)} files; {way_on}"]))
+        raise StoreError(
+            "\n".join(damaged) + f"\n{len(damaged)} of {len(found)} files; `prune` removes them, "
+            "and their features are extracted again when they are needed."
+        )
     print(f"{len(found):,} files are sound")
 
 

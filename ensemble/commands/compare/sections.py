@@ -41,8 +41,8 @@ def cost_section(results: Sequence[Result], costs: Sequence[Cost], how: str) -> 
         how: How the times were measured.
     """
     metrics = headline_metrics()
-    header = ["candidate", "branches", *(metric.title for metric in metrics)]
-    header += ["parameters", "ms, one image", "ms per image, batch"]
+    header = ["Candidate", "Branches", *(metric.title for metric in metrics)]
+    header += ["Parameters", "ms, one image", "ms per image, batch"]
     rows = [
         [
             result.candidate.name,
@@ -85,10 +85,10 @@ def short_names(results: Sequence[Result]) -> list[str]:
 def _score_section(results: Sequence[Result]) -> Section:
     leaves = _varying_leaves(results)
     paired = any(result.against_first for result in results)
-    header = ["candidate", *(leaf.split(".")[-1] for leaf in leaves)]
+    header = ["Candidate", *(leaf.split(".")[-1] for leaf in leaves)]
     text_columns = len(header)
     header += [metric.title for metric in headline_metrics()]
-    header += ["against the first, points", "McNemar p", "conclusion"] if paired else []
+    header += ["Against the first, points", "McNemar p", "Conclusion"] if paired else []
     rows = []
     for result in results:
         row = [result.candidate.name, *_values(result, leaves), *_scores(result.metrics)]
@@ -141,14 +141,14 @@ def _seed_section(spreads: Sequence[Spread]) -> Section:
             for metric in headline_metrics()
         ]
         rows.append([name, str(len(spread.candidates)), *scores])
-    header = ["setting", "seeds", *(metric.title for metric in headline_metrics())]
+    header = ["Setting", "Seeds", *(metric.title for metric in headline_metrics())]
     note = "Mean +- standard deviation of runs that differ only in their seed."
     return Section("Over seeds", [Table(header, rows), note])
 
 
 def _gain_section(gains: Sequence[Gain]) -> Section:
-    header = ["fused", "accuracy", "best part", "its accuracy", "gain over it, points"]
-    header += ["conclusion", "average of parts", "gain over it, points", "conclusion"]
+    header = ["Fused", "Accuracy", "Best part", "Its accuracy", "Gain over it, points"]
+    header += ["Conclusion", "Average of parts", "Gain over it, points", "Conclusion"]
     rows = []
     for gain in gains:
         over_best, over_average = gain.over_best.accuracy, gain.over_average
@@ -175,7 +175,7 @@ def _gain_section(gains: Sequence[Gain]) -> Section:
 
 
 def _class_section(results: Sequence[Result]) -> Section:
-    header = ["precision / recall / F1", *results[0].predictions.classes, "accuracy"]
+    header = ["Precision / recall / F1", *results[0].predictions.classes, "Accuracy"]
     rows = []
     for name, result in zip(short_names(results), results, strict=True):
         rates = [

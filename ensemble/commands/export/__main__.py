@@ -12,7 +12,7 @@ from ensemble.runs.run import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exports a run's model, scaling and calibration inside, classes and sizes beside it."""
+    """Exports a run's model with scaling and calibration inside."""
     return run_command(lambda: _export(argv))
 
 

@@ -1,4 +1,4 @@
-"""Writes an ensemble for another runtime, and holds what that one computes against Keras."""
+"""Exports an ensemble for another runtime, and compares its predictions with those of Keras."""
 
 import errno
 import json
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from branches.checksums import file_checksum
-from configs.errors import ConfigError, RunError
+from configs.errors import ConfigError, RunError, reason_of
 from configs.schema import FaceConfig
 from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face
 from ensemble.model.composition import MultiBranchModel
@@ -27,24 +27,22 @@ from ensemble.model.runtimes import (
     Format,
     check_packages,
     load_exported,
-    reason_of,
 )
 from ensemble.runs.environment import package_versions
 from ensemble.runs.run import Run
 from ensemble.system.files import atomic_path
 
-TOLERANCE = 1e-4  # the most that a probability may differ from Keras's
+TOLERANCE = 1e-4  # largest difference of a probability from that of Keras
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """An export.
 
     Args:
-        folder: Where `load_exported` finds it.
-        size: Of the model's files, in bytes.
-        difference: The largest one between a probability of the runtime and of
-            Keras; None where they were not compared.
+        folder: Its folder, for `load_exported`.
+        size: Size of the model's files, in bytes.
+        difference: Largest difference of a probability from that of Keras; None if not verified.
     """
 
     folder: Path
@@ -60,14 +58,11 @@ def export_run(
     Args:
         run: A finished run.
         format: "onnx", "openvino", "saved_model" or "litert".
-        folder: Where to; None: `exported/FORMAT` within the run.
+        folder: Output folder; None: `exported/FORMAT` within the run.
         verify: As in `export_model`.
 
     Raises:
-        ConfigError: If a package is missing, the backend is another or the model
-            cannot be converted.
-        RunError: If the run cannot be read, the folder cannot be written, or what
-            the runtime computes is not what Keras does.
+        UserError: As `export_model`, or if the run cannot be read.
     """
     source = {"run": run.name, "model_sha256": file_checksum(run.folder / "model.keras")}
     folder = folder or run.folder / "exported" / format
@@ -87,23 +82,23 @@ def export_model(
     """Writes an ensemble and its `model.json` into a folder, which appears whole or not at all.
 
     Args:
-        ensemble: Computes in float32 from then on, whatever it did before.
+        ensemble: The model, which is exported in float32.
         format: "onnx", "openvino", "saved_model" or "litert".
         folder: A new one, or an earlier export, which is replaced.
-        verify: Whether to run the export on random and drawn images and to refuse
-            it where it differs from Keras.
-        source: Where the model came from, for `model.json`.
-        faces: How faces were found in its training images, for predictions with the export.
+        verify: Whether to run the export on random and synthetic images and to reject
+            it if it differs from Keras.
+        source: Origin of the model, for `model.json`.
+        faces: Face detection of its training images, for predictions with the export.
 
     Raises:
         ConfigError: If a package is missing, the backend is another or the model
             cannot be converted.
-        RunError: If the folder cannot be written or holds something else, or if a
-            probability differs by more than 1e-4 or a most probable class at all.
+        RunError: If the folder cannot be written or holds something else, or if
+            a probability differs by more than 1e-4 or a most probable class differs.
     """
     folder = Path(folder)
     check_packages(format, verify=verify)
-    _refuse_other_content(folder)
+    _check_replaceable(folder)
     model = _in_float32(ensemble.model)
     write = convert(model, format)
     if verify and keras.backend.backend() == "jax":
@@ -122,14 +117,13 @@ def export_model(
 
 
 def compare(model: keras.Model, exported: ExportedModel) -> float:
-    """Holds an exported model against Keras on fixed images, in one batch and one by one.
+    """Returns the largest difference between probabilities of Keras and of an exported model.
+
+    Both are run on fixed images, the exported model in one batch and one by one.
 
     Args:
         model: Image to probabilities.
         exported: The same, in a runtime.
-
-    Returns:
-        The largest difference between two probabilities.
 
     Raises:
         RunError: If it is above `TOLERANCE`, or a most probable class differs.
@@ -149,14 +143,14 @@ def compare(model: keras.Model, exported: ExportedModel) -> float:
     )
     if changed:
         raise RunError(
-            f"The exported model names another class than Keras for {changed} of "
+            f"The exported model predicts another class than Keras for {changed} of "
             f"{2 * len(images)} images. Choose another --format."
         )
     return difference
 
 
 def fixture_images(size: int) -> np.ndarray:
-    """Returns 16 images of random pixels and 16 drawn faces, always the same ones.
+    """Returns 16 images of random pixels and 16 synthetic faces, always the same ones.
 
     Returns:
         Shape `(32, size, size, 3)`, float32, 0..255.
@@ -168,7 +162,7 @@ def fixture_images(size: int) -> np.ndarray:
 
 
 def _in_float32(model: keras.Model) -> keras.Model:
-    """Returns the model, or a copy in float32 if a layer of it computes in anything else."""
+    """Returns the model, or a copy in float32 if a layer uses another precision."""
     policies = {layer.compute_dtype for layer in model._flatten_layers()}
     return model if policies <= {"float32"} else in_precision(model, "float32")
 
@@ -179,7 +173,7 @@ def _describe(
     source: Mapping[str, str],
     faces: FaceConfig | None,
 ) -> dict[str, Any]:
-    """Returns `model.json` but for the checksums; docs/export.md tells what it says."""
+    """Returns `model.json` without the checksums; docs/export.md describes it."""
     size = ensemble.image_size
     return {
         "version": CARD_VERSION,
@@ -224,15 +218,15 @@ def _write(part: Path, folder: Path, write: Writer, card: dict[str, Any]) -> int
     return sum(path.stat().st_size for path in files)
 
 
-def _refuse_other_content(folder: Path) -> None:
+def _check_replaceable(folder: Path) -> None:
     if not folder.exists() or (folder / CARD).is_file():
         return
     if not folder.is_dir() or any(folder.iterdir()):
-        raise RunError(f"{folder} holds something else than an export. Choose another --output.")
+        raise RunError(f"{folder} holds something other than an export. Choose another --output.")
 
 
 def _unwritable(folder: Path, error: Exception) -> RunError:
-    full = os.strerror(errno.ENOSPC)  # TensorFlow hides it in a long story
+    full = os.strerror(errno.ENOSPC)  # TensorFlow hides it in a long message
     reason = full if full in str(error) else getattr(error, "strerror", None) or reason_of(error)
     return RunError(
         f"{folder} cannot be written ({reason}). Free some space or choose another --output."

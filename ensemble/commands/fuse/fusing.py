@@ -20,8 +20,7 @@ from ensemble.data.loading import Split
 from ensemble.data.reading import inspect
 from ensemble.metrics.calibration import calibrate
 from ensemble.metrics.comparison import Comparison, compare
-from ensemble.metrics.evaluating import training_counts, write_report
-from ensemble.metrics.metrics import majority_class
+from ensemble.metrics.evaluating import recorded_majority, write_report
 from ensemble.metrics.predictions import Predictions, read_predictions
 from ensemble.metrics.report import Report
 from ensemble.metrics.report_sections import summarize
@@ -82,7 +81,7 @@ def fuse_runs(
     first = runs[0]
     config = first.config.model_copy(update={"name": name})
     config = config.model_copy(update={"output": output}) if output else config
-    Run.refuse_taken(config)
+    Run.check_name(config)
     _refuse_unlike(runs)
     classes = read_predictions(first.folder).classes
     recorded = recorded_split(first, "validation", classes)
@@ -113,7 +112,7 @@ def fuse_runs(
     report = Report(
         f"{run.name} on {recorded.name}, validation",
         Predictions(classes, split.names, split.labels, answers),
-        majority=majority_class(classes, training_counts(first, classes)),
+        majority=recorded_majority(first, classes),
         temperature=temperature,
         same_images=True,
         facts=_facts(runs, method, rule),

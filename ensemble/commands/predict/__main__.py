@@ -39,7 +39,9 @@ def _predict(argv: Sequence[str] | None) -> None:
         )
     run = open_model(args.run)
     load_plugins(run.config.plugins if run else [])
-    check_face_flags(args.faces, args.face_model, args.face_threshold, largest=args.largest)
+    search = check_face_flags(
+        args.faces, args.face_model, args.face_threshold, largest=args.largest
+    )
     photos = _read_words(args.photos)
     if args.output:
         _make_folder(args.output)
@@ -53,17 +55,10 @@ def _predict(argv: Sequence[str] | None) -> None:
     from ensemble.commands.predict.predictor import Prediction, make_predictor
     from ensemble.system.progress import progress_bar
 
-    predictor = make_predictor(
-        run or args.run,
-        faces=args.faces,
-        face_model=args.face_model,
-        face_threshold=args.face_threshold,
-        several="largest" if args.largest else "all",
-        min_confidence=args.min_confidence,
-    )
+    predictor = make_predictor(run or args.run, search, args.min_confidence)
     pictures = PictureFolder(args.output) if args.output else None
     answers: list[Prediction] = []
-    detector = predictor.search.name
+    detector = predictor.search.settings.detector
 
     def save() -> dict[str, str]:
         texts = {

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 
-from configs.errors import ConfigError, DataError
+from configs.errors import DataError
 from configs.files import expand_home
 from ensemble.data.decoding import ImageError
 from ensemble.data.files import is_image, is_table, missing, open_files
@@ -18,6 +18,7 @@ from ensemble.data.named_files import FilesBeside, find_named, normalise_path
 from ensemble.data.outputs import find_outputs
 from ensemble.data.registry import Problem, count_reasons
 from ensemble.data.tables import open_table
+from ensemble.faces.opencv import load_opencv
 
 log = logging.getLogger(__name__)
 
@@ -97,19 +98,8 @@ def read_frames(
 
 
 def load_video_reader() -> ModuleType:
-    """Returns the module `cv2`.
-
-    Raises:
-        ConfigError: If it is not installed.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ConfigError(
-            f"Videos need OpenCV ({error}). Install it with "
-            "`pip install 'opencv-python-headless<5'`, or name photos only."
-        ) from error
-    return cv2
+    """Returns the module `cv2`; raises a ConfigError if it is not installed."""
+    return load_opencv("Videos need", "name photos only")
 
 
 def _find(word: str) -> tuple[list[Photo], list[Problem]]:

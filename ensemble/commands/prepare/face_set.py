@@ -214,16 +214,7 @@ class _Cutter:
         return done if all((self._output / face.path).is_file() for face in done.faces) else None
 
     def _cut_anew(self, photo: Photo, source: bytes | np.ndarray) -> Photo:
-        settings = self._settings
-        result = crop_faces(
-            source,
-            self._detector,
-            margin=settings.margin,
-            align=settings.align,
-            no_face=settings.no_face,
-            several=settings.several,
-            name=photo.name,
-        )
+        result = crop_faces(source, self._detector, self._settings, photo.name)
         faces = []
         for number, crop in enumerate(result.crops, start=1):
             path = _place(photo, number)

@@ -41,7 +41,9 @@ def run_sections(candidate: Candidate) -> list[Section]:
         Section("Settings and environment", list(_origin(run))),
     ]
     if _has(run, "card.md"):
-        card = Section("Use, limits and law", [Markdown(_read_text(run, "card.md"))], folded=True)
+        card = Section(
+            "What it is, use, limits and law", [Markdown(_read_text(run, "card.md"))], folded=True
+        )
         sections.append(Section("Model card", [card]))
     return sections
 

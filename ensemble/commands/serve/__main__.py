@@ -35,7 +35,9 @@ def _serve(argv: Sequence[str] | None) -> None:
             )
     run = open_model(args.run)
     load_plugins(run.config.plugins if run else [])
-    check_face_flags(args.faces, args.face_model, args.face_threshold, largest=args.largest)
+    search = check_face_flags(
+        args.faces, args.face_model, args.face_threshold, largest=args.largest
+    )
     # before the slow start, so that an address in use costs no wait
     listener = listen(args.host, args.port)
     if not is_export(args.run):
@@ -46,14 +48,7 @@ def _serve(argv: Sequence[str] | None) -> None:
     from ensemble.commands.predict.predictor import make_predictor
     from ensemble.commands.serve.service import LOOPBACK, Limits, build_app
 
-    predictor = make_predictor(
-        run or args.run,
-        faces=args.faces,
-        face_model=args.face_model,
-        face_threshold=args.face_threshold,
-        several="largest" if args.largest else "all",
-        min_confidence=args.min_confidence,
-    )
+    predictor = make_predictor(run or args.run, search, args.min_confidence)
     card = run.folder / "card.md" if run else None
     loopback, host = is_loopback(listener), in_url(args.host)
     app = build_app(

@@ -125,7 +125,7 @@ class _Service:
                 "status": "ok",
                 "model": self._name,
                 "classes": list(self._predictor.classes),
-                "face_detector": self._predictor.search.name,
+                "face_detector": self._predictor.search.settings.detector,
                 "explains": self._predictor.explains,
                 "in_work": self._in_work,
                 "upload_bytes": self._limits.upload_bytes,
@@ -199,7 +199,7 @@ class _Service:
         return _answer(
             {
                 "model": self._name,
-                "face_detector": self._predictor.search.name,
+                "face_detector": self._predictor.search.settings.detector,
                 "classes": list(self._predictor.classes),
                 "predictions": records,
             }

@@ -4,6 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePosixPath
 from posixpath import join
 from typing import Literal, NamedTuple
@@ -20,6 +21,7 @@ from ensemble.data.registry import (
     register_source,
 )
 from ensemble.data.splits import find_split, resembles_split
+from ensemble.data.tables import Table, find_tables
 
 Level = Literal["skipped", "split", "subject", "class"]
 
@@ -27,7 +29,8 @@ _SUBJECT = re.compile(
     r"(s|sub|subj|subject|p|person|participant|actor|user|id|individual)[ _-]?\d+", re.IGNORECASE
 )
 _SOURCES_OF_CODES = {"0123456": "affectnet", "01234567": "affectnet", "1234567": "rafdb"}
-_TABLES = frozenset({".csv", ".jsonl", ".parquet", ".tsv"})
+_THUMBNAILS = frozenset({"thumbnail", "thumbnails", "thumbs"})
+_LOOKED_AT = 100  # rows of a table
 _SHOWN = 3  # names in a message
 
 
@@ -56,7 +59,7 @@ class Layout:
         """Returns what a folder says of the images in it; None: it belongs to no class."""
         parts = (*self.above, *PurePosixPath(folder).parts)
         names = dict(zip(self.levels, parts, strict=False))
-        if "class" not in names:
+        if "class" not in names or _holds_thumbnails(parts):
             return None
         split = find_split(names["split"]) if "split" in names else None
         if "split" in self.levels and split is None:
@@ -76,7 +79,7 @@ def matches(location: Location) -> bool:
     layouts = find_layouts(files)
     records = read_records(files, layouts)
     labels = {record.label for record in records}
-    if len(labels) > 1 and (doubt := _find_doubt(files, layouts, labels)):
+    if len(labels) > 1 and (doubt := _find_doubt(location, layouts, labels)):
         raise DataError(doubt)
     return len(labels) > 1
 
@@ -125,7 +128,8 @@ def find_layouts(files: Files, top: Literal["class", "subject"] = "class") -> di
         named = len(files.roots) > 1 and find_split(root.path.stem)
         above = (root.path.stem,) if named else ()
         folders = {PurePosixPath(entry).parent for entry in root.entries if is_image(entry)}
-        layouts[prefix] = Layout(above, _find_levels([(*above, *f.parts) for f in folders], top))
+        paths = [(*above, *f.parts) for f in folders if not _holds_thumbnails(f.parts)]
+        layouts[prefix] = Layout(above, _find_levels(paths, top))
     return layouts
 
 
@@ -178,7 +182,9 @@ def _find_levels(
             break
         levels.append("skipped")
         paths = [path[1:] for path in paths]
-    if tops and ("train" in splits or None not in splits):
+    flat = all(len(path) == 1 for path in paths if find_split(path[0]))
+    is_class = splits == {"train", None} and flat  # `train` beside `bus` and `car`
+    if tops and (None not in splits or ("train" in splits and not is_class)):
         levels.append("split")
         paths = [path for path in paths if find_split(path[0]) and len(path) > 1]
         while paths and _is_passage(paths):
@@ -212,15 +218,29 @@ def _is_subject(name: str) -> bool:
     return bool(_SUBJECT.fullmatch(name))
 
 
-def _find_doubt(files: Files, layouts: dict[str, Layout], labels: set[str]) -> str | None:
+def _holds_thumbnails(parts: tuple[str, ...]) -> bool:
+    return any(part.lower() in _THUMBNAILS for part in parts)
+
+
+def _may_label(table: Table, images: set[str]) -> bool:
+    """Returns whether a column of a table may name images; so it may where there are no rows."""
+    rows = [row for _, row in islice(table.values(), _LOOKED_AT)]
+    return any(
+        all(PurePosixPath(str(row[column])).name in images for row in rows)
+        for column in table.columns
+    )
+
+
+def _find_doubt(location: Location, layouts: dict[str, Layout], labels: set[str]) -> str | None:
     """Returns why the classes may not be what the folders are called; None: they are."""
+    files = location.files
     unread = _find_unread_splits(files, layouts, labels)
     if unread:
         return (
-            f"{_show(unread)} {_are(unread)} called like a split, but no known one: train, val, "
-            "test, training_set, val_images and the like are. Rename, list the images in a CSV "
-            "with path, label and split for --labels, or read the folders as classes with "
-            "--source folder."
+            f"{_show(unread)} {_are(unread)} called like a split, but cannot be read as one. "
+            "Call it train, val, test, training_set, val_images or the like, with a folder for "
+            "each class in it, list the images in a CSV with path, label and split for --labels, "
+            "or read the folders as classes with --source folder."
         )
     inner = _find_recurring(files, layouts, labels)
     if inner and all(map(find_split, inner)):
@@ -231,9 +251,9 @@ def _find_doubt(files: Files, layouts: dict[str, Layout], labels: set[str]) -> s
     if inner:
         return (
             f"Two readings fit: the classes are {_show(labels)} (--source folder), or they are "
-            f"{_show(inner)}, which recur one level down, and the folders above are persons "
-            "(--source subjects). Where those hold copies or parts of the data, give one of "
-            "them as --data."
+            f"{_show(inner)}, which recur one level down, and the folders above are groups, "
+            "such as persons or folds (--source subjects). Where those hold copies or parts of "
+            "the data, give one of them as --data."
         )
     if all(map(_is_subject, labels)):
         return (
@@ -241,8 +261,11 @@ def _find_doubt(files: Files, layouts: dict[str, Layout], labels: set[str]) -> s
             "and label as --labels, or read the folders as classes with --source folder."
         )
     own = find_output(files.names())  # a set of faces that the user sorted into classes
-    tables = {name for name in files.names() if PurePosixPath(name).suffix in _TABLES}
-    tables -= own.files if own else frozenset()
+    paths = [PurePosixPath(name) for name in files.names() if is_image(name)]
+    images = {name for path in paths for name in (path.name, path.stem)}
+    tables = {
+        table.name for table in find_tables(location, lambda table: _may_label(table, images))
+    } - (own.files if own else frozenset())
     if tables and not all(map(is_emotion, labels)):
         return (
             f"The classes may be {_show(labels)}, as the folders are called, or stand in "

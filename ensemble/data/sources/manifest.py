@@ -52,7 +52,7 @@ def load(location: Location) -> Collection:
     records, twice = _join(table, rows, found.names)
 
     unnamed = place.count_unnamed(set(found.names.values()))
-    notes = [f"{unnamed} images without a row in {table.name} are ignored"] if unnamed else []
+    notes = [f"{unnamed} images without a valid row in {table.name} are ignored"] if unnamed else []
     return Collection(
         place,
         records,

@@ -1,4 +1,4 @@
-"""The cascade of Haar features that comes with OpenCV 4: upright faces from the front.
+"""Cascade of Haar features that comes with OpenCV 4, for upright faces from the front.
 
 Viola and Jones, Rapid Object Detection using a Boosted Cascade of Simple Features, CVPR 2001.
 """
@@ -17,23 +17,23 @@ from ensemble.faces.registry import Box, DetectorSpec, Face, register_detector
 CASCADE = "haarcascade_frontalface_alt.xml"
 THRESHOLD = 3  # agreeing neighbours; benchmarks/faces.py
 
-_STEP = 1.1  # from one size of faces to the next
-_SMALLEST = (24, 24)  # pixels
+_SCALE_FACTOR = 1.1  # from one size of faces to the next
+_MIN_SIZE = (24, 24)  # pixels
 
 
 class Haar:
-    """The detector; each thread has a cascade of its own, which keeps a state.
+    """The detector, with one cascade per thread, as cascades keep state.
 
     Args:
         path: The cascade's XML file.
-        threshold: Least number of neighbouring windows that agree on a face.
+        threshold: Lowest number of neighbouring windows that agree on a face.
 
     Raises:
-        WeightsError: If the file is no cascade.
+        WeightsError: If the file is not a cascade.
     """
 
     def __init__(self, path: Path, threshold: int) -> None:
-        self._cv2 = load_opencv("haar")
+        self._cv2 = load_opencv("Face detector 'haar' needs")
         self._path = path
         self._threshold = threshold
         self._local = threading.local()
@@ -45,13 +45,10 @@ class Haar:
             raise WeightsError(f"{path} is no cascade. Leave out --face-model to use {CASCADE}.")
 
     def __call__(self, image: np.ndarray) -> list[Face]:
-        """Returns the faces in an image of shape `(height, width, 3)`, uint8, RGB.
-
-        A face's score is the number of windows that agree on it.
-        """
+        """Returns the faces in an image; their score is the number of windows that agree."""
         grey = self._cv2.equalizeHist(self._cv2.cvtColor(image, self._cv2.COLOR_RGB2GRAY))
         boxes, counts = self._cascade().detectMultiScale2(
-            grey, scaleFactor=_STEP, minNeighbors=self._threshold, minSize=_SMALLEST
+            grey, scaleFactor=_SCALE_FACTOR, minNeighbors=self._threshold, minSize=_MIN_SIZE
         )
         return [
             Face(Box(*map(float, box)), float(count))
@@ -65,13 +62,8 @@ class Haar:
 
 
 def build_haar(model: Path | None, threshold: float | None) -> Haar:
-    """Builds the detector.
-
-    Raises:
-        ConfigError: If OpenCV is not installed or is too new to have cascades.
-        WeightsError: If the given file is no cascade.
-    """
-    cv2 = load_opencv("haar")
+    """Builds the detector; raises a UserError without OpenCV 4 or a valid cascade."""
+    cv2 = load_opencv("Face detector 'haar' needs")
     if not hasattr(cv2, "CascadeClassifier"):
         raise ConfigError(
             f"Face detector 'haar' needs the cascades of OpenCV 4, which OpenCV {cv2.__version__} "

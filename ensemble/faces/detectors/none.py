@@ -6,13 +6,9 @@ from ensemble.faces.registry import DetectorSpec, register_detector
 
 
 def take_whole_image(model: Path | None, threshold: float | None) -> None:
-    """Says that the whole image is the face."""
+    """Returns no detector: the whole image is the face."""
 
 
 register_detector(
-    DetectorSpec(
-        name="none",
-        summary="the whole image is the face",
-        build=take_whole_image,
-    )
+    DetectorSpec(name="none", summary="the whole image is the face", build=take_whole_image)
 )

@@ -25,29 +25,29 @@ MODEL = Download(
 THRESHOLD = 0.8  # benchmarks/faces.py: all faces of whole photos, and no face of an animal
 
 _OVERLAP = 0.3  # of two boxes that are one face
-_MOST = 5000  # candidates
+_MAX_CANDIDATES = 5000
 
 
 class YuNet:
-    """The detector; each thread has an instance of the network, which keeps a state.
+    """The detector, with one network per thread, as networks keep state.
 
     Args:
         model: The ONNX file.
-        threshold: Least score, 0..1.
+        threshold: Lowest score, 0..1.
 
     Raises:
         WeightsError: If OpenCV cannot read the file.
     """
 
     def __init__(self, model: Path, threshold: float) -> None:
-        self._cv2 = load_opencv("yunet")
+        self._cv2 = load_opencv("Face detector 'yunet' needs")
         self._model = model
         self._threshold = threshold
         self._local = threading.local()
         self._network()
 
     def __call__(self, image: np.ndarray) -> list[Face]:
-        """Returns the faces in an image of shape `(height, width, 3)`, uint8, RGB."""
+        """Returns the faces in an image."""
         network = self._network()
         network.setInputSize((image.shape[1], image.shape[0]))
         _, rows = network.detect(np.ascontiguousarray(image[:, :, ::-1]))
@@ -57,7 +57,7 @@ class YuNet:
         if not hasattr(self._local, "network"):
             try:
                 self._local.network = self._cv2.FaceDetectorYN.create(
-                    str(self._model), "", (320, 320), self._threshold, _OVERLAP, _MOST
+                    str(self._model), "", (320, 320), self._threshold, _OVERLAP, _MAX_CANDIDATES
                 )
             except (self._cv2.error, SystemError) as error:
                 raise WeightsError(
@@ -74,13 +74,8 @@ def _read_face(row: list[float]) -> Face:
 
 
 def build_yunet(model: Path | None, threshold: float | None) -> YuNet:
-    """Builds the detector; its model is downloaded once, unless a file is given.
-
-    Raises:
-        ConfigError: If OpenCV is not installed.
-        WeightsError: If the model cannot be had.
-    """
-    load_opencv("yunet")
+    """Builds the detector; raises a UserError without OpenCV or a model."""
+    load_opencv("Face detector 'yunet' needs")
     return YuNet(find_download(MODEL, model), THRESHOLD if threshold is None else threshold)
 
 

@@ -56,6 +56,19 @@ def test_a_small_class_close_to_a_large_one_is_reported():
     )
 
 
+@pytest.mark.parametrize("name", ["hapy", "happyy", "haappy"])
+def test_a_typo_is_reported_whatever_the_sizes(name):
+    (note,) = map_classes([name] * 3 + ["happy"] * 7 + ["sad"]).notes
+
+    assert note.startswith(f"'{name}' is a class of 3 images beside 'happy' of 7.")
+
+
+def test_a_typo_in_one_of_several_words_is_reported():
+    (note,) = map_classes(["very_hapy"] * 4 + ["very_happy"] * 5).notes
+
+    assert "--merge very_happy=very_hapy" in note
+
+
 @pytest.mark.parametrize("found", [["fear", "tear"], ["happy"] * 9 + ["sad"]])
 def test_classes_of_like_size_or_unlike_name_are_not_reported(found):
     assert map_classes(found).notes == ()

@@ -288,6 +288,10 @@ REFUSED = {
     ),
     "classes again in a class": (images("happy", "sad", "mixed/happy"), "--source folder"),
     "a class that may be a split": (images("control", "test"), "--source folder"),
+    "a class that may be the training split": (
+        images("train", "bus", "car"),
+        "'train' is called like a split.*--source folder",
+    ),
     "persons alone": (images("S001", "S002"), "--labels.*--source folder"),
     "persons with unknown emotions": (
         images("S001/one", "S002/one", "S001/two"),
@@ -340,6 +344,27 @@ def test_doubtful_layouts_are_refused_with_the_flag_that_decides(name, tmp_path)
 
     with pytest.raises(DataError, match=pattern):
         load_dataset(write(tmp_path, contents))
+
+
+def test_a_class_may_be_called_like_a_split_where_the_source_is_given(tmp_path):
+    location = write(tmp_path, images("train", "bus", "car"))
+
+    assert load_dataset(location, source="folder").classes == ("bus", "car", "train")
+
+
+def test_a_table_that_names_no_image_does_not_decide_the_classes(tmp_path):
+    contents = images("bus", "car") | {"results.csv": "epoch,loss\n1,0.5\n2,0.4\n"}
+
+    assert load_dataset(write(tmp_path, contents)).classes == ("bus", "car")
+
+
+def test_thumbnails_are_not_a_class(tmp_path):
+    location = write(tmp_path, images("bus", "car", "thumbnails", "car/thumbs"))
+    dataset = load_dataset(location)
+
+    assert dataset.classes == ("bus", "car")
+    assert len(dataset.train) + len(dataset.validation) == 4
+    assert any("thumbnails" in note for note in dataset.notes)
 
 
 @pytest.mark.parametrize("name", ["train_v2,test_v2", "train,test_v2"])

@@ -245,6 +245,7 @@ def test_an_unknown_source_has_its_near_miss():
         *(("train_set", "train"), ("TrainingSet", "train"), ("train-1", "train")),
         *(("01_train", "train"), ("FER2013Train", "train"), ("trainimages", "train")),
         *(("val_images", "validation"), ("PublicTest", "validation"), ("dev", "validation")),
+        *(("eval", "validation"), ("validate", "validation"), ("holdout", "test")),
         *(("testing", "test"), ("Test Data", "test"), ("contest", None), ("training_v2", None)),
     ],
 )
@@ -257,7 +258,15 @@ def test_names_with_a_word_for_a_split_resemble_one(word):
     assert resembles_split(word)
 
 
-@pytest.mark.parametrize("word", ["happy", "contest", "protest", "valley", "value", "devil"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("happy", "contest", "protest", "valley", "value", "devil"),
+        "test_tube",
+        "training_shoes",
+        "trainer",
+    ],
+)
 def test_other_names_resemble_no_split(word):
     assert not resembles_split(word)
 

@@ -33,6 +33,15 @@ def test_rows_do_not_depend_on_delimiter_line_end_and_encoding(tmp_path, delimit
     assert read(write(tmp_path / "t.csv", text, encoding)) == ROWS
 
 
+def test_the_first_line_of_excel_is_not_the_header(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("sep=;\npath;label\na.png;happy\n")
+    table = open_table(path)
+
+    assert table.columns == ("path", "label")
+    assert [row for _, row in table.rows()] == [{"path": "a.png", "label": "happy"}]
+
+
 def test_all_formats_give_the_same_rows(tmp_path):
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs.errors import ConfigError, WeightsError
+from configs.schema import FaceConfig
 from ensemble.faces.crops import build_detector, crop_faces
 from ensemble.faces.registry import DETECTORS
 
@@ -56,7 +57,7 @@ def test_marked_faces_are_found(name, least, build, photos):
     detector = build(name)
     found = others = 0
     for source, marked in photos.values():
-        crops = crop_faces(source, detector, several="all").crops
+        crops = crop_faces(source, detector, FaceConfig(several="all")).crops
         hits = {
             place
             for place, box in enumerate(marked)

@@ -35,7 +35,7 @@ def png(pixels):
 
 def crop(image, *boxes, **options):
     """Returns the pixels of the only crop."""
-    (only,) = crop_faces(image, finder(*boxes), **options).crops
+    (only,) = crop_faces(image, finder(*boxes), FaceConfig(**options)).crops
     return only.pixels
 
 
@@ -83,7 +83,7 @@ def test_one_face_or_all_are_taken_the_largest_first():
     boxes = (10, 10, 20, 20), (100, 10, 40, 40), (50, 60, 30, 30)
 
     one = crop_faces(image, finder(*boxes))
-    every = crop_faces(image, finder(*boxes), several="all")
+    every = crop_faces(image, finder(*boxes), FaceConfig(several="all"))
 
     assert [crop.box for crop in one.crops] == [boxes[1]]
     assert [crop.box for crop in every.crops] == [boxes[1], boxes[2], boxes[0]]
@@ -97,19 +97,19 @@ def test_an_image_without_a_face_is_skipped_taken_whole_or_an_error():
     skipped = crop_faces(image, finder())
     assert (skipped.status, skipped.crops, skipped.reason) == ("no_face", (), "no face is found")
 
-    whole = crop_faces(image, finder(), no_face="whole")
+    whole = crop_faces(image, finder(), FaceConfig(no_face="whole"))
     assert whole.status == "whole"
     assert np.array_equal(whole.crops[0].pixels, image)
     assert whole.crops[0].box == (0, 0, 50, 40)
 
     with pytest.raises(DataError, match=r"no face in party\.png"):
-        crop_faces(image, finder(), no_face="error", name="party.png")
+        crop_faces(image, finder(), FaceConfig(no_face="error"), "party.png")
 
 
 def test_without_a_detector_the_image_is_the_face():
     image = coordinates(40, 50)
 
-    result = crop_faces(png(image), None, no_face="error")
+    result = crop_faces(png(image), None, FaceConfig(no_face="error"))
 
     assert result.status == "whole"
     assert np.array_equal(result.crops[0].pixels, image)
@@ -117,7 +117,7 @@ def test_without_a_detector_the_image_is_the_face():
 
 @pytest.mark.parametrize("source", [b"", b"no image", png(coordinates(64, 64))[:90]])
 def test_what_cannot_be_read_has_a_status_and_a_reason(source):
-    result = crop_faces(source, finder((0, 0, 9, 9)), no_face="error")
+    result = crop_faces(source, finder((0, 0, 9, 9)), FaceConfig(no_face="error"))
 
     assert result.status == "unreadable"
     assert result.crops == ()
@@ -150,7 +150,7 @@ def test_a_large_photo_is_searched_small_and_cut_in_full():
         left, top = columns.min(), rows.min()
         return [Face(Box(left, top, columns.max() + 1 - left, rows.max() + 1 - top), 1.0)]
 
-    (only,) = crop_faces(image, detect, margin=0).crops
+    (only,) = crop_faces(image, detect, FaceConfig(margin=0)).crops
 
     assert seen == [(512, 1024, 3)]
     assert only.box == pytest.approx((1200, 300, 600, 600), abs=3)  # a pixel of the small one
@@ -165,7 +165,7 @@ def test_a_small_image_is_searched_enlarged_and_cut_as_it_is():
         seen.append(large.shape)
         return [Face(Box(40, 20, 60, 48), 1.0)]
 
-    (only,) = crop_faces(image, detect, margin=0).crops
+    (only,) = crop_faces(image, detect, FaceConfig(margin=0)).crops
 
     assert seen == [(96, 192, 3)]
     assert only.box == (10, 5, 15, 12)
@@ -198,7 +198,7 @@ def test_aligned_eyes_are_level(tilt):
     image, eyes = two_lights(tilt)
     detector = finder((40, 40, 120, 120), eyes=eyes)
 
-    (only,) = crop_faces(image, detector, margin=0, align=True).crops
+    (only,) = crop_faces(image, detector, FaceConfig(margin=0, align=True)).crops
 
     bright = only.pixels[..., 0].astype(float)
     y, x = np.mgrid[:120, :120]
@@ -216,7 +216,7 @@ def test_faces_are_not_turned_unasked_nor_in_profile():
     straight = crop(image, (40, 40, 120, 120))
     for options, points in (({}, eyes), ({"align": True}, near), ({"align": True}, None)):
         detector = finder((40, 40, 120, 120), eyes=points)
-        (only,) = crop_faces(image, detector, **options).crops
+        (only,) = crop_faces(image, detector, FaceConfig(**options)).crops
         assert np.array_equal(only.pixels, straight)
 
 

@@ -238,6 +238,19 @@ def test_auto_takes_openvino_where_it_can(model):
 
 
 @needs_openvino
+def test_openvino_runs_without_winograds_algorithm_too(model, monkeypatch):
+    from ensemble.features import winograd
+
+    monkeypatch.setattr(winograd, "use_winograd", lambda _: pytest.fail("it was used"))
+    images = random_images(3)
+    engine = make_engine(model, "openvino-direct")
+
+    assert engine.name.endswith(" direct")
+    assert engine.family == "openvino"
+    assert_close(extract(engine, images), model.predict(images.astype("float32"), verbose=0), 1e-4)
+
+
+@needs_openvino
 def test_auto_leaves_a_gpu_to_keras(model, monkeypatch):
     monkeypatch.setattr(engines, "has_gpu", lambda: True)
 

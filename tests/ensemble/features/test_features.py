@@ -134,7 +134,7 @@ def test_features_of_engines_with_other_numbers_are_kept_apart(extractor, store,
     monkeypatch.setattr(engines, "has_gpu", lambda: False)
 
     class Cheap(engines.KerasEngine):
-        def __init__(self, model):
+        def __init__(self, model, *, winograd):
             super().__init__(model)
             self.family = "openvino"
 
@@ -151,7 +151,7 @@ def test_where_openvino_cannot_run_a_branch_the_features_of_keras_are_taken(
     class Failing:
         family = "openvino"
 
-        def __init__(self, model):
+        def __init__(self, model, *, winograd):
             raise ConfigError("it cannot convert it")
 
     monkeypatch.setattr(engines, "_openvino_obstacle", lambda _: None)
@@ -223,7 +223,7 @@ def test_work_and_room_are_told_before_it_begins(extractor, store, caplog):
     with caplog.at_level("INFO", "ensemble"):
         load_features(extractor, store, [0, 1])
 
-    assert f"6 of 6 views of images are to be extracted, 0.0 MB in {store.folder}" in caplog.text
+    assert f"extracting 6 of 6 views of images, 0.0 MB in {store.folder}" in caplog.text
 
 
 def test_a_damaged_shard_is_named_and_extracted_again(extractor, store, caplog):

@@ -11,7 +11,7 @@ from configs.errors import ConfigError
 from configs.schema import TrainingConfig
 from ensemble.cli.command_line import load_backend
 from ensemble.system import devices
-from ensemble.system.devices import has_gpu, is_out_of_memory, list_devices, refuse_full_memory
+from ensemble.system.devices import convert_memory_errors, has_gpu, is_out_of_memory, list_devices
 from ensemble.training.cluster import distribute
 
 pytestmark = pytest.mark.backend
@@ -108,7 +108,7 @@ def test_what_libraries_say_of_full_memory_is_understood(error):
 )
 def test_other_errors_are_not_of_memory(error):
     assert not is_out_of_memory(error)
-    with pytest.raises(type(error)) as caught, refuse_full_memory(32):
+    with pytest.raises(type(error)) as caught, convert_memory_errors(32):
         raise error
     assert caught.value is error
 
@@ -126,7 +126,7 @@ def test_full_memory_is_told_with_the_batch_size_to_try(batch_size, way_out, mon
     monkeypatch.setattr(devices, "list_devices", lambda: [H100])
     full = RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nand a long story")
 
-    with pytest.raises(ConfigError) as caught, refuse_full_memory(batch_size):
+    with pytest.raises(ConfigError) as caught, convert_memory_errors(batch_size):
         raise full
 
     assert str(caught.value) == (

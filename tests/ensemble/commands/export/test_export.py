@@ -350,7 +350,7 @@ def test_an_earlier_export_is_replaced(exported, ensemble):
 def test_a_folder_with_something_else_is_left_alone(ensemble, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
 
-    with pytest.raises(RunError, match=r"holds something else than an export.*--output"):
+    with pytest.raises(RunError, match=r"holds something other than an export.*--output"):
         export_model(ensemble, "saved_model", tmp_path)
 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -68,7 +68,9 @@ def direct(model: MultiBranchModel, images: list[np.ndarray]) -> np.ndarray:
 def test_each_face_has_an_answer_of_the_model_itself(model):
     pixels = photo((20, 30, 40), (300, 80, 60))
 
-    answers = Predictor(model, search=FaceSearch(Corners(), margin=0.0)).predict(pixels)
+    answers = Predictor(
+        model, search=FaceSearch(Corners(), FaceConfig(margin=0, several="all"))
+    ).predict(pixels)
 
     assert [answer.box for answer in answers] == [Box(300, 80, 60, 60), Box(20, 30, 40, 40)]
     crops = [decode(pixels[80:140, 300:360], SIZE), decode(pixels[30:70, 20:60], SIZE)]
@@ -81,7 +83,7 @@ def test_each_face_has_an_answer_of_the_model_itself(model):
 
 
 def test_many_photos_are_answered_in_order_and_as_each_alone(model):
-    predictor = Predictor(model, search=FaceSearch(Corners(), margin=0.0))
+    predictor = Predictor(model, search=FaceSearch(Corners(), FaceConfig(margin=0, several="all")))
     photos: list[tuple[str, object]] = []
     for number in range(70):
         boxes = [(20, 30, 20 + number)] if number % 3 else [(10, 10, 30), (250, 20, 50)]
@@ -161,7 +163,7 @@ def test_an_image_without_a_face_is_a_crop_only_by_its_size(corners, size, statu
 
     assert result.status == status
     assert ("--faces none" in result.reason) == (status == "no_face")
-    assert choose_search("none").find(photo(size=size)).status == "whole"
+    assert choose_search(FaceConfig(detector="none")).find(photo(size=size)).status == "whole"
 
 
 def fail(model: object, threshold: object) -> None:
@@ -179,7 +181,7 @@ def fallback(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_fallback_is_named_and_warned_of_in_one_line(fallback, caplog):
     search = choose_search()
 
-    assert search.name == fallback
+    assert search.settings.detector == fallback
     (warning,) = caplog.messages
     assert "OpenCV is missing." in warning
     assert "\n" not in warning
@@ -188,7 +190,7 @@ def test_a_fallback_is_named_and_warned_of_in_one_line(fallback, caplog):
 @pytest.mark.parametrize("given", [{"model": Path("x.onnx")}, {"threshold": 0.9}])
 def test_what_is_given_for_the_better_detector_is_not_passed_to_the_other(fallback, given):
     with pytest.raises(ConfigError, match=r"OpenCV is missing\."):
-        choose_search(**given)
+        choose_search(FaceConfig(detector="auto", **given))
 
 
 def test_a_run_on_faces_out_of_photos_predicts_with_its_own_settings(corners):
@@ -197,7 +199,8 @@ def test_a_run_on_faces_out_of_photos_predicts_with_its_own_settings(corners):
     search = choose_search(trained=trained)
 
     assert isinstance(search.detector, Corners)
-    assert (search.margin, search.align, search.no_face) == (0.3, True, "skip")
+    settings = search.settings
+    assert (settings.margin, settings.align, settings.no_face) == (0.3, True, "skip")
     assert not search.accepts_crops
     whole = choose_search(trained=trained.model_copy(update={"no_face": "whole"}))
     assert whole.find(photo()).reason == "no face is found, so the whole image is taken"
@@ -211,7 +214,11 @@ def test_a_model_file_predicts_with_the_face_settings_it_records(model, corners,
     search = Predictor(path).search
 
     assert isinstance(search.detector, Corners)
-    assert (search.margin, search.align, search.accepts_crops) == (0.3, True, False)
+    assert (search.settings.margin, search.settings.align, search.accepts_crops) == (
+        0.3,
+        True,
+        False,
+    )
     model.save(path, protocol={"faces": "corners"})
     with pytest.raises(RunError, match="has no valid `faces`"):
         Predictor(path)
@@ -225,7 +232,7 @@ def test_without_any_detector_each_image_is_taken_whole_and_it_is_told(monkeypat
     assert search.detector is None
     assert "each image is taken whole. OpenCV is missing." in caplog.text
     with pytest.raises(ConfigError, match="Unknown face detector"):
-        choose_search("yunett")
+        choose_search(FaceConfig(detector="yunett"))
 
 
 @pytest.fixture
@@ -237,7 +244,7 @@ def test_whole_images_are_answered_as_in_the_evaluation(trained):
     config = trained.run.config
     split = inspect(read_dataset(config.data, config.seed).validation, SIZE).readable
     expected = predict_split(trained.ensemble, split)
-    predictor = Predictor(trained.run.folder, search=choose_search("none"))
+    predictor = Predictor(trained.run.folder, search=choose_search(FaceConfig(detector="none")))
 
     answers = [
         answer for name in split.names for answer in predictor.predict(split.images.read(name))
@@ -265,7 +272,9 @@ def test_a_model_file_alone_is_enough(trained, tmp_path):
 def test_real_photos_are_searched_and_real_crops_are_taken_whole(shared_data, monkeypatch):
     pytest.importorskip("cv2")
     monkeypatch.setattr(crops, "_CANDIDATES", ("yunet",))
-    search = choose_search(model=shared_data / "face_detection_yunet_2026may.onnx")
+    search = choose_search(
+        FaceConfig(detector="auto", model=shared_data / "face_detection_yunet_2026may.onnx")
+    )
 
     def statuses(archive: str, count: int) -> list[str]:
         with zipfile.ZipFile(shared_data / archive) as files:

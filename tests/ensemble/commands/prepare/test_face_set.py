@@ -163,7 +163,7 @@ def test_preparing_training_and_predicting_see_the_same_pixels(raw, tmp_path):
             continue
         stored = decode((tmp_path / "faces" / prepared[name]).read_bytes(), 48)
         trained = read_image(split, place, 48)
-        (crop,) = crop_faces((raw / name).read_bytes(), find_red, margin=0.3).crops
+        (crop,) = crop_faces((raw / name).read_bytes(), find_red, FaceConfig(margin=0.3)).crops
         assert np.array_equal(stored, trained)
         assert np.array_equal(stored, decode(crop.pixels, 48))
         compared += 1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs.schema import FaceConfig
 from ensemble.commands.predict.face_search import FaceSearch
 from ensemble.commands.predict.predictor import Faces, Predictor
 from ensemble.faces.registry import Box, Face
@@ -33,7 +34,7 @@ def find_left(image: np.ndarray) -> list[Face]:
 @pytest.fixture
 def predictor(tiny: str) -> Predictor:
     ensemble = build_model([tiny, "tiny:b"], classes=["b", "a"], image_size=16, weights="random")
-    return Predictor(ensemble, search=FaceSearch(find_left, margin=0.0, name="left"))
+    return Predictor(ensemble, search=FaceSearch(find_left, FaceConfig(detector="left", margin=0)))
 
 
 @pytest.fixture

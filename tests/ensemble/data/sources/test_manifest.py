@@ -209,7 +209,7 @@ def test_a_path_may_begin_with_the_name_of_the_root(faces, tmp_path_factory):
 def test_images_without_a_row_are_counted(faces):
     collection = read(faces, "path,label\nimages/1.png,happy\n")
 
-    assert collection.notes == ["1 images without a row in faces.csv are ignored"]
+    assert collection.notes == ["1 images without a valid row in faces.csv are ignored"]
 
 
 def test_a_picture_of_the_data_beside_the_table_is_no_image_without_a_row(tmp_path):
@@ -219,7 +219,7 @@ def test_a_picture_of_the_data_beside_the_table_is_no_image_without_a_row(tmp_pa
 
     collection = read(tmp_path, "path,label\ntrain/1.png,happy\n")
 
-    assert collection.notes == ["1 images without a row in faces.csv are ignored"]
+    assert collection.notes == ["1 images without a valid row in faces.csv are ignored"]
 
 
 def test_a_table_that_is_not_utf8_is_refused_only_if_it_is_meant(faces):
@@ -253,7 +253,7 @@ def test_faces8_is_tidied(shared_data):
     assert sum("duplicate row" in reason for reason in reasons) == 7
     assert sum("different labels" in reason for reason in reasons) == 1
     assert collection.notes == [
-        "10 images without a row in faces8_sample/legend.csv are ignored",
+        "10 images without a valid row in faces8_sample/legend.csv are ignored",
         "409 images are found by their file name alone, in folders that "
         "faces8_sample/legend.csv does not name",
     ]
