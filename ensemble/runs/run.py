@@ -1,7 +1,6 @@
 """A run: a folder with the inputs and results of a training."""
 
 import csv
-import io
 import itertools
 import json
 import logging
@@ -18,6 +17,7 @@ from configs.files import read_config, write_config
 from configs.schema import MAX_NAME_BYTES, ExperimentConfig
 from ensemble.model.runtimes import is_export
 from ensemble.system.files import atomic_path
+from ensemble.system.text import csv_text
 
 if TYPE_CHECKING:
     from ensemble.model.composition import MultiBranchModel
@@ -168,11 +168,7 @@ class Run:
         self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]
     ) -> Path:
         """Writes a table as CSV; see `write`."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        return self.write(name, text.getvalue())
+        return self.write(name, csv_text(header, rows))
 
     def save(self, name: str, write: Callable[[Path], object]) -> Path:
         """Writes a file of the run through a callback and returns its path.

@@ -1,6 +1,8 @@
-"""Text for the screen: aligned tables, and counts with their noun."""
+"""Text for screens and files: aligned tables, CSV, and counts with their noun."""
 
-from collections.abc import Iterator, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -12,6 +14,13 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
             for cell, width in zip(row, widths, strict=True)
         )
         yield "  ".join(cells).rstrip()
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns a table as CSV; None becomes an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def plural(count: int, noun: str) -> str:

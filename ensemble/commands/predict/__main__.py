@@ -1,4 +1,4 @@
-"""`python -m ensemble.predict`: answers for photos and videos with a trained model."""
+"""`python -m ensemble.predict`: predictions for photos and videos with a trained model."""
 
 import sys
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from ensemble.system.text import table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Predicts photos; one that cannot be read is told, and the rest goes on."""
+    """Predicts photos; unreadable ones are reported and do not end the command."""
     return run_command(lambda: _predict(argv))
 
 
@@ -50,20 +50,20 @@ def _predict(argv: Sequence[str] | None) -> None:
     if not exported:
         load_backend()
 
-    from ensemble.commands.predict.answers import as_csv, as_json, summarize, table_rows
     from ensemble.commands.predict.pictures import PictureFolder
     from ensemble.commands.predict.predictor import Prediction, make_predictor
+    from ensemble.commands.predict.texts import as_csv, as_json, summarize, table_rows
     from ensemble.system.progress import progress_bar
 
     predictor = make_predictor(run or args.run, search, args.min_confidence)
     pictures = PictureFolder(args.output) if args.output else None
-    answers: list[Prediction] = []
+    predictions: list[Prediction] = []
     detector = predictor.search.settings.detector
 
     def save() -> dict[str, str]:
         texts = {
-            "json": as_json(str(args.run), detector, predictor.classes, answers),
-            "csv": as_csv(detector, predictor.classes, answers),
+            "json": as_json(str(args.run), detector, predictor.classes, predictions),
+            "csv": as_csv(detector, predictor.classes, predictions),
         }
         for ending, text in texts.items():
             if args.output:
@@ -73,15 +73,15 @@ def _predict(argv: Sequence[str] | None) -> None:
     save()  # marks the folder as output: its pictures are never input, even after an interrupt
     with progress_bar("Predicting", len(photos)) as bar:
         for faces, found in predictor.predict_all(read_frames(photos, args.every)):
-            answers += found
+            predictions += found
             if pictures:
                 pictures.add(faces, found, predictor if args.explain else None)
             bar.update()
     texts = save()
-    print(texts.get(args.format) or "\n".join(table(table_rows(answers))), end="")
+    print(texts.get(args.format) or "\n".join(table(table_rows(predictions))), end="")
     if args.format == "table":
         where = f"; {args.output}/ holds predictions and pictures" if args.output else ""
-        print(f"\n{summarize(detector, answers)}{where}")
+        print(f"\n{summarize(detector, predictions)}{where}")
 
 
 def _parser() -> Parser:
@@ -109,24 +109,24 @@ def _parser() -> Parser:
         help="where predictions.json, predictions.csv and annotated pictures are written",
     )
     parser.add_argument(
-        "--format", choices=("table", "json", "csv"), default="table", help="of what is printed"
+        "--format", choices=("table", "json", "csv"), default="table", help="format of the output"
     )
     parser.add_argument(
-        "--explain", action="store_true", help="write heat maps of what decided into --output"
+        "--explain", action="store_true", help="write heat maps of each prediction into --output"
     )
     parser.add_argument(
         "--every",
         type=int,
         default=EVERY,
         metavar="N",
-        help=f"of N frames of a video look at one (default: {EVERY})",
+        help=f"predict every Nth frame of a video (default: {EVERY})",
     )
     add_prediction_flags(parser)
     return parser
 
 
 def _make_folder(path: Path) -> None:
-    """Makes the folder before the long work, so that a wrong one is told at once."""
+    """Makes the folder before the long work, so that a wrong one fails at once."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

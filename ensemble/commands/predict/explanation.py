@@ -1,13 +1,12 @@
-"""Which parts of an image decided, for each branch and for the fused answer.
+"""Which parts of an image contribute to a prediction, fused and for each branch.
 
 Occlusion (Zeiler and Fergus, Visualizing and understanding convolutional networks,
-ECCV 2014): a part is hidden, and what the answer loses is what the part gave. It
-needs no gradient, hence no backend's own tape, and takes the model as it is, with
-any fusion and any head. Parts are hidden softly and overlap, as in RISE (Petsiuk
-et al., BMVC 2018), since hard edges would be features of their own.
+ECCV 2014): a part is hidden, and its contribution is what the log odds lose. It
+needs no gradient, hence works with any backend, fusion and head. Parts are hidden softly
+and overlap, as in RISE (Petsiuk et al., BMVC 2018), since hard edges would be features.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
@@ -22,16 +21,14 @@ _BATCH = 16  # hidden images at a time
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What hiding each part of an image takes from the answer.
+    """Contribution of each part of an image to the log odds of a class, in nats.
 
-    Values are changes of the log odds of the answer, in nats: above 0 the part
-    speaks for the class, below 0 against it.
+    Above 0 the part speaks for the class, below 0 against it.
 
     Args:
         label: The class that is explained.
         fused: Shape `(grid, grid)`, float32: the part is hidden from all branches.
-        branches: Branch label to such a map: the part is hidden from that branch alone,
-            while the others see the whole image.
+        branches: Branch label to such a map: the part is hidden from that branch only.
     """
 
     label: str
@@ -40,15 +37,9 @@ class Explanation:
 
 
 class Explainer:
-    """Explains answers by hiding the parts of an image one by one.
+    """Explains predictions by replacing the parts of an image by its mean colour, one by one.
 
-    A hidden part shows the mean colour of the image. The extractor runs `grid`
-    squared plus one times for an image, whatever the number of branches; the rest
-    is the head's.
-
-    Args:
-        ensemble: The model.
-        grid: Parts in a row and in a column.
+    The extractor runs `grid` squared plus one times per image, whatever the number of branches.
     """
 
     def __init__(self, ensemble: MultiBranchModel, grid: int = GRID) -> None:
@@ -59,7 +50,7 @@ class Explainer:
         self._logits = keras.Model(classifier.input, logits_of(classifier), name="explained")
 
     def explain(self, image: np.ndarray, label: str | None = None) -> Explanation:
-        """Explains the answer to an image.
+        """Explains the prediction for an image.
 
         Args:
             image: Shape `(size, size, 3)`, RGB of 0..255, of the model's size.
@@ -75,7 +66,9 @@ class Explainer:
         target = int(logits.argmax()) if label is None else classes.index(label)
         before = _log_odds(logits, target)
 
-        batches = [self._extract(_hide(pixels, masks)) for masks in self._masks(pixels)]
+        masks = part_masks(self._grid, pixels)
+        starts = range(0, len(masks), _BATCH)
+        batches = [self._extract(_hide(pixels, masks[at : at + _BATCH])) for at in starts]
         hidden = {name: np.concatenate([batch[name] for batch in batches]) for name in seen}
         whole = {name: np.repeat(maps, self._grid**2, axis=0) for name, maps in seen.items()}
 
@@ -85,11 +78,6 @@ class Explainer:
 
         branches = {name: loss({**whole, name: hidden[name]}) for name in seen}
         return Explanation(classes[target], loss(hidden), branches)
-
-    def _masks(self, image: np.ndarray) -> Iterator[np.ndarray]:
-        masks = part_masks(self._grid, image)
-        for start in range(0, len(masks), _BATCH):
-            yield masks[start : start + _BATCH]
 
     def _extract(self, images: np.ndarray) -> dict[str, np.ndarray]:
         return self._ensemble.extractor.predict_on_batch(images)
@@ -101,11 +89,7 @@ class Explainer:
 def part_masks(grid: int, image: np.ndarray) -> np.ndarray:
     """Returns how much of each pixel each part covers, shape `(grid * grid, h, w)`, 0..1.
 
-    A part is covered wholly; at its rim the cover falls off over the width of one part.
-
-    Args:
-        grid: Parts in a row and in a column.
-        image: Shape `(h, w, 3)`.
+    At the edge of a part the cover falls off over the width of one part.
     """
     rows, columns = (_windows(grid, length) for length in image.shape[:2])
     return np.einsum("ih,jw->ijhw", rows, columns).reshape(grid * grid, *image.shape[:2])

@@ -1,4 +1,4 @@
-"""Photos to predict: files, folders, archives, patterns, tables and videos become one list."""
+"""Lists the photos to predict in files, folders, archives, patterns, tables and videos."""
 
 import logging
 import os
@@ -19,11 +19,13 @@ from ensemble.data.outputs import find_outputs
 from ensemble.data.registry import Problem, count_reasons
 from ensemble.data.tables import open_table
 from ensemble.faces.opencv import load_opencv
+from ensemble.system.text import plural
 
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 EVERY = 10  # frames
+_WILDCARDS = frozenset("*?[")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Photo:
 
     Args:
         name: As the user knows it.
-        source: Its path, its bytes, or what reads them.
+        source: Its path, its bytes, or a function that reads them.
     """
 
     name: str
@@ -40,47 +42,38 @@ class Photo:
 
     @property
     def is_video(self) -> bool:
-        """Whether it is a video, judged by the end of its name."""
+        """Whether the ending of its name is that of a video."""
         return isinstance(self.source, Path) and self.source.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find_photos(words: Sequence[str]) -> list[Photo]:
     """Lists the photos and videos that the words of a command line name.
 
-    What is left out of a folder, an archive or a pattern is counted in one line of the log.
+    Skipped files of folders, archives and patterns are counted in one line of the log.
 
     Args:
         words: Each a photo, a video, a folder (with those below it), a .zip of photos, a
             pattern such as `party/*.jpg`, or a table with a column `path`, relative to
-            the table or to where the command is started.
+            the table or to the working folder.
 
     Raises:
         DataError: If a path does not exist, or if there is no photo in a folder, a table or
-            behind a pattern. A photo that a table names and that does not exist is listed;
-            reading it fails.
+            behind a pattern. A missing photo of a table is listed; reading it fails.
     """
-    photos: list[Photo] = []
-    skipped: list[Problem] = []
-    for word in words:
-        found, left_out = _find(word)
-        photos += found
-        skipped += left_out
+    found = [_find(word) for word in words]
+    skipped = [problem for _, problems in found for problem in problems]
     if skipped:
         log.warning("skipped %s", _count(skipped))
-    return photos
+    return [photo for photos, _ in found for photo in photos]
 
 
 def read_frames(
     photos: Iterable[Photo], every: int = EVERY
 ) -> Iterator[tuple[str, Path | bytes | np.ndarray | ImageError]]:
-    """Yields the name and the source of each photo, and every so many frames of each video.
+    """Yields the name and the source of each photo, and of every Nth frame of each video.
 
     Frames are read one by one, so memory does not grow with the length of a video.
-    A video or a frame that cannot be read yields the reason in place of its source.
-
-    Args:
-        photos: Photos and videos.
-        every: Of so many frames of a video the first is taken.
+    An unreadable video or frame yields the reason in place of its source.
 
     Raises:
         ConfigError: If there is a video and OpenCV is not installed.
@@ -110,7 +103,7 @@ def _find(word: str) -> tuple[list[Photo], list[Problem]]:
         return _list_table(path), []
     if path.is_file():
         return [_photo(Path(word), path)], []
-    if not set(word) & set("*?["):
+    if not set(word) & _WILDCARDS:
         raise missing(path)
     return _list_pattern(path)
 
@@ -120,23 +113,23 @@ def _list_root(root: Path) -> tuple[list[Photo], list[Problem]]:
     for note in files.notes:
         log.info("%s", note)
     archived = root.is_file()
-    skipped = [*files.problems, *_refuse(files.names(), archived)]
-    names = sorted(set(files.names()) - _names(skipped))
+    names, skipped = _split(files.names(), [*files.problems, *_unusable(files.names(), archived)])
     if not names:
         why = f", as {_count(skipped)} are skipped" if skipped else ""
         raise DataError(f"There is no image in '{root}'{why}. Name one that has some.")
-    reads = (partial(files.read, name) if archived else root / name for name in names)
-    return [
-        Photo(str(root / name), source) for name, source in zip(names, reads, strict=True)
-    ], skipped
+    photos = [
+        Photo(str(root / name), partial(files.read, name) if archived else root / name)
+        for name in names
+    ]
+    return photos, skipped
 
 
 def _list_pattern(pattern: Path) -> tuple[list[Photo], list[Problem]]:
     found = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
     files = {str(file) for file in found if file.is_file()}
-    skipped = _refuse_outputs(files, pattern)
-    skipped += _refuse(files - _names(skipped), archived=False)
-    kept = sorted(files - _names(skipped))
+    inputs, outputs = _split(files, _former_outputs(files, pattern))
+    kept, unusable = _split(inputs, list(_unusable(inputs, archived=False)))
+    skipped = outputs + unusable
     if not kept:
         why = f"; {_count(skipped)} are skipped" if skipped else ""
         raise DataError(
@@ -150,7 +143,12 @@ def _photo(shown: Path, path: Path) -> Photo:
     return Photo(os.fsencode(shown).decode(errors="replace"), path)
 
 
-def _refuse(names: Iterable[str], archived: bool) -> Iterator[Problem]:
+def _split(names: Iterable[str], problems: list[Problem]) -> tuple[list[str], list[Problem]]:
+    """Returns the names without those that have a problem, sorted, and the problems."""
+    return sorted(set(names) - {problem.name for problem in problems}), problems
+
+
+def _unusable(names: Iterable[str], archived: bool) -> Iterator[Problem]:
     for name in names:
         is_video = Path(name).suffix.lower() in VIDEO_SUFFIXES
         if is_video and archived:
@@ -159,19 +157,16 @@ def _refuse(names: Iterable[str], archived: bool) -> Iterator[Problem]:
             yield Problem(name, "not an image")
 
 
-def _refuse_outputs(files: Iterable[str], pattern: Path) -> list[Problem]:
+def _former_outputs(files: Iterable[str], pattern: Path) -> list[Problem]:
     """Returns the files that a command of this package wrote, below where the pattern begins."""
-    base = next(parent for parent in pattern.parents if not set(str(parent)) & set("*?["))
+    base = next(parent for parent in pattern.parents if not set(str(parent)) & _WILDCARDS)
     inner = {PurePath(file).relative_to(base): file for file in files}
     folders = {parent for path in inner for parent in path.parents}
-    outputs = find_outputs(
-        {
-            folder.as_posix() if folder.name else "": [
-                path.name for path in (base / folder).iterdir()
-            ]
-            for folder in folders
-        }
-    )
+    listing = {
+        folder.as_posix() if folder.name else "": [path.name for path in (base / folder).iterdir()]
+        for folder in folders
+    }
+    outputs = find_outputs(listing)
     return [
         Problem(file, f"written by ensemble.{command}")
         for path, file in inner.items()
@@ -180,13 +175,9 @@ def _refuse_outputs(files: Iterable[str], pattern: Path) -> list[Problem]:
     ]
 
 
-def _names(problems: Iterable[Problem]) -> set[str]:
-    return {problem.name for problem in problems}
-
-
 def _count(skipped: Sequence[Problem]) -> str:
     """Returns a text such as "3 files: not an image (2), it is encrypted (1)"."""
-    return f"{len(skipped)} file{'' if len(skipped) == 1 else 's'}: {count_reasons(skipped)}"
+    return f"{plural(len(skipped), 'file')}: {count_reasons(skipped)}"
 
 
 def _list_table(path: Path) -> list[Photo]:
@@ -214,13 +205,13 @@ def _place(folder: Path, word: str, found: Sequence[str]) -> Path:
 def _read_video(video: Photo, every: int) -> Iterator[tuple[str, np.ndarray | ImageError]]:
     cv2 = load_video_reader()
     capture = cv2.VideoCapture(str(video.source))
+    frame = 0
     try:
-        frame = 0
         while capture.grab():
             if frame % every == 0:
                 fine, pixels = capture.retrieve()
                 name = f"{video.name}#{frame}"
-                yield name, pixels[:, :, ::-1].copy() if fine else ImageError("a damaged frame")
+                yield name, pixels[:, :, ::-1].copy() if fine else ImageError("a corrupt frame")
             frame += 1
         if not frame:
             yield video.name, ImageError("not a video that OpenCV can read")

@@ -88,11 +88,15 @@ def _parser() -> Parser:
         help="folder that ensemble.train or ensemble.export wrote, or a .keras file",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on (default: this machine alone)"
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument(
-        "--max-megabytes", type=float, default=20, metavar="MB", help="of an image (default: 20)"
+        "--max-megabytes",
+        type=float,
+        default=20,
+        metavar="MB",
+        help="largest size of an image (default: 20)",
     )
     add_prediction_flags(parser)
     return parser

@@ -1,4 +1,4 @@
-"""Where a server listens: IPv4, IPv6 or a name."""
+"""Addresses of a server: IPv4, IPv6 or a name."""
 
 import socket
 from ipaddress import ip_address
@@ -7,14 +7,10 @@ from configs.errors import ConfigError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Opens a listening socket.
-
-    Args:
-        host: IPv4 or IPv6 address without brackets, or a name.
-        port: 0 takes a free one.
+    """Opens a listening socket; port 0 takes a free one.
 
     Raises:
-        ConfigError: If the address cannot be used.
+        ConfigError: If the address is invalid or in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -27,11 +23,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def in_url(host: str) -> str:
-    """Returns a host as it stands in a URL and in a request's header: IPv6 in brackets."""
+    """Returns a host as in URLs and request headers: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(listener: socket.socket) -> bool:
-    """Returns whether only this machine reaches a socket."""
+    """Returns whether a socket is reachable only from this machine."""
     address = listener.getsockname()[0]
     return ip_address(address.partition("%")[0]).is_loopback

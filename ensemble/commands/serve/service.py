@@ -2,7 +2,7 @@
 
 GET /            the page
 POST /predict    an image file as the body; ?explain=1 adds heat maps
-GET /health      whether it is there, and what it predicts
+GET /health      its state, and what it predicts
 GET /card        the model card, Markdown
 
 An error is JSON with one sentence: {"error": "..."}.
@@ -26,16 +26,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ensemble.commands.predict.annotation import draw_maps
-from ensemble.commands.predict.answers import as_record
+from ensemble.commands.predict.pictures import draw_maps
 from ensemble.commands.predict.predictor import Faces, Predictor
+from ensemble.commands.predict.texts import as_record
 from ensemble.commands.report.html import element, markdown_to_html
 from ensemble.commands.serve.batch_queue import BatchQueue
 from ensemble.system.cores import count_cores
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
-_EXPLAINED = 4  # faces of a photo, the largest ones
+_MAX_EXPLAINED = 4  # faces of a photo, the largest ones
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src blob: data:; "
@@ -48,18 +48,18 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost.
+    """Limits of the requests.
 
     Args:
         upload_bytes: Size of an image file.
-        upload_seconds: Until the file is there.
-        answer_seconds: From then to the answer.
-        requests: In work at a time; more are turned away with status 503.
+        upload_seconds: Duration of its upload.
+        response_seconds: Time from the end of the upload to the response.
+        requests: Number in work at a time; more are refused with status 503.
     """
 
     upload_bytes: int = 20 * 2**20
     upload_seconds: float = 30.0
-    answer_seconds: float = 60.0
+    response_seconds: float = 60.0
     requests: int = 64
 
 
@@ -71,15 +71,14 @@ def build_app(
     limits: Limits | None = None,
     hosts: Sequence[str] = LOOPBACK,
 ) -> Starlette:
-    """Builds the web application; nothing that is sent to it is kept.
+    """Builds the web application; uploads are not stored.
 
     Args:
-        predictor: Answers.
-        name: Of the model.
+        predictor: Predicts the uploaded images.
+        name: Name of the model.
         card: Its model card in Markdown, if there is one.
-        limits: Of a request; None: the defaults.
-        hosts: Names under which it may be called; others are refused, so that no page
-            from elsewhere can reach it under a name of its own. "*": any.
+        limits: Limits of the requests; None: the defaults.
+        hosts: Host names of valid requests, which keeps pages of other sites out; "*": any.
     """
     service = _Service(predictor, name, card, limits or Limits())
     return Starlette(
@@ -90,7 +89,7 @@ def build_app(
             Route("/predict", service.predict, methods=["POST"]),
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
-        exception_handlers={HTTPException: service.tell, Exception: service.tell_failure},
+        exception_handlers={HTTPException: _report_error, Exception: _report_failure},
         lifespan=service.lifespan,
     )
 
@@ -106,7 +105,7 @@ class _Service:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        """Starts the queue and lets the model answer once, as its first answer is slow."""
+        """Starts the queue and predicts once, as a model's first prediction is slow."""
         self._queue = BatchQueue(self._predictor.classify)
         self._readers = ThreadPoolExecutor(count_cores(), "reader")
         worker = asyncio.create_task(self._queue.run())
@@ -120,7 +119,7 @@ class _Service:
         return HTMLResponse(self._page, headers=_HEADERS)
 
     async def health(self, request: Request) -> Response:
-        return _answer(
+        return _json(
             {
                 "status": "ok",
                 "model": self._name,
@@ -137,15 +136,6 @@ class _Service:
             raise HTTPException(404, "This model came without a card.")
         return PlainTextResponse(self._card, media_type="text/markdown", headers=_HEADERS)
 
-    def tell(self, request: Request, error: Exception) -> Response:
-        """Answers a request that cannot be served."""
-        assert isinstance(error, HTTPException)
-        return _answer({"error": error.detail}, error.status_code, error.headers)
-
-    def tell_failure(self, request: Request, error: Exception) -> Response:
-        """Answers where the server is at fault; the error itself goes to its log."""
-        return _answer({"error": "The server failed; its log says more."}, 500)
-
     async def predict(self, request: Request) -> Response:
         explained = request.query_params.get("explain") == "1"
         if explained and not self._predictor.explains:
@@ -155,8 +145,8 @@ class _Service:
         self._in_work += 1
         try:
             data = await self._receive(request)
-            async with asyncio.timeout(self._limits.answer_seconds):
-                return await self._respond(data, explained)
+            async with asyncio.timeout(self._limits.response_seconds):
+                return await self._predict(data, explained)
         except TimeoutError as error:
             raise HTTPException(503, "The answer took too long.", {"Retry-After": "5"}) from error
         finally:
@@ -184,19 +174,18 @@ class _Service:
             raise HTTPException(400, "There is no image in the request. Send its file as the body.")
         return bytes(data)
 
-    async def _respond(self, data: bytes, explained: bool) -> Response:
+    async def _predict(self, data: bytes, explained: bool) -> Response:
         loop = asyncio.get_running_loop()
         faces = await loop.run_in_executor(self._readers, self._predictor.look, "upload", data)
         if faces.missing == "unreadable":
             raise HTTPException(422, f"The image cannot be read: {faces.reason}.")
         rows = await self._queue.classify(faces.crops) if len(faces.crops) else np.zeros((0, 0))
-        answers = self._predictor.answer(faces, rows)
-        records = [as_record(answer) for answer in answers]
+        records = [as_record(prediction) for prediction in self._predictor.answer(faces, rows)]
         for record in records:
             del record["photo"]
         if explained:
             await self._explain(faces, records)
-        return _answer(
+        return _json(
             {
                 "model": self._name,
                 "face_detector": self._predictor.search.settings.detector,
@@ -206,7 +195,7 @@ class _Service:
         )
 
     async def _explain(self, faces: Faces, records: list[dict[str, Any]]) -> None:
-        for crop, record in zip(faces.crops[:_EXPLAINED], records, strict=False):
+        for crop, record in zip(faces.crops[:_MAX_EXPLAINED], records, strict=False):
             explanation = await self._queue.call(self._predictor.explain, crop)
             record["explained_label"] = explanation.label
             record["heat_maps"] = {
@@ -225,7 +214,18 @@ def _make_page(card: str | None) -> str:
     return page.replace("<!-- card -->", about)
 
 
-def _answer(
+def _report_error(_: Request, error: Exception) -> Response:
+    """Responds to a request that cannot be served."""
+    assert isinstance(error, HTTPException)
+    return _json({"error": error.detail}, error.status_code, error.headers)
+
+
+def _report_failure(_: Request, __: Exception) -> Response:
+    """Responds to a failure of the server; Starlette logs the error itself."""
+    return _json({"error": "The server failed; see its log."}, 500)
+
+
+def _json(
     content: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     return JSONResponse(content, status, headers={**_HEADERS, **(headers or {})})

@@ -22,7 +22,7 @@ TestClient = pytest.importorskip("starlette.testclient").TestClient
 
 from ensemble.commands.serve.service import Limits, build_app  # noqa: E402
 
-LIMITS = Limits(upload_bytes=100_000, upload_seconds=5, answer_seconds=20, requests=8)
+LIMITS = Limits(upload_bytes=100_000, upload_seconds=5, response_seconds=20, requests=8)
 
 
 def find_left(image: np.ndarray) -> list[Face]:
@@ -227,7 +227,7 @@ def test_too_many_requests_are_turned_away_and_the_others_answered(slow):
 
 
 def test_an_answer_that_takes_too_long_is_told(slow):
-    app = build_app(slow, name="x", limits=Limits(answer_seconds=0.1))
+    app = build_app(slow, name="x", limits=Limits(response_seconds=0.1))
     with TestClient(app, base_url="http://localhost") as client:
         started = time.perf_counter()
         response = client.post("/predict", content=picture())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.commands.predict.annotation import SIDE, annotate, draw_maps, overlay
 from ensemble.commands.predict.explanation import Explanation
+from ensemble.commands.predict.pictures import SIDE, annotate, draw_maps, overlay
 from ensemble.commands.predict.predictor import Prediction
 from ensemble.faces.registry import Box
 from ensemble.plots import figures
