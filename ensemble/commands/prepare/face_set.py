@@ -1,24 +1,22 @@
-"""A folder of raw photos becomes a set of faces that can be trained on.
+"""A set of faces for training, cut out of raw photos.
 
 FACES/train/happy/party-1a2b3c4d.png    a face; without splits or labels the folders are fewer
 FACES/manifest.csv                      path, label, split, group, status, box, score, source
-FACES/left_out.csv                      what has no face in the set, and why
+FACES/left_out.csv                      photos without a face in the set, and the reasons
 FACES/contact_sheet.png                 some faces of each class
 """
 
 import hashlib
 import io
-import os
 import posixpath
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from branches.checksums import file_checksum
@@ -28,7 +26,7 @@ from ensemble.commands.prepare.journal import Journal
 from ensemble.commands.prepare.sheet import draw_sheet
 from ensemble.commands.prepare.tables import (
     CutFace,
-    Photo,
+    PreparedPhoto,
     describe,
     group_photos,
     table_left_out,
@@ -38,7 +36,7 @@ from ensemble.data.files import is_image, open_files
 from ensemble.data.image_hashes import perceptual_hash
 from ensemble.data.labels import fold
 from ensemble.data.loading import find_source, load_collection
-from ensemble.data.reading import map_ahead
+from ensemble.data.reading import content_digest, map_ahead
 from ensemble.data.registry import (
     SOURCES,
     Collection,
@@ -50,18 +48,17 @@ from ensemble.data.registry import (
 )
 from ensemble.faces.crops import choose_detector, crop_faces
 from ensemble.faces.registry import DETECTORS, Detector
+from ensemble.system.files import remove_parts, write_atomic
 from ensemble.system.progress import progress_bar
 
 _JOURNAL = ".journal.jsonl"
-_PARTS = ".parts"  # where files are written before they appear
 
 
 def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) -> str:
     """Cuts the faces out of photos and writes them as a set of images.
 
-    Interrupted or killed, it goes on where it was when called again with the same
-    arguments; called again after photos have come or gone, it adds and removes
-    their faces. No file of the set is ever half written.
+    Called again with the same arguments, it resumes an interrupted call, and adds and removes
+    the faces of photos that have come or gone. Files are written whole or not at all.
 
     Args:
         raw: Photos in any layout that a training reads, or a folder without labels.
@@ -69,7 +66,7 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
         settings: Detector, labels and so on.
 
     Returns:
-        Lines that say what was done and what was left out, for the screen.
+        Lines for the screen that count what is in the set and what was left out.
 
     Raises:
         UserError: If photos, detector or output cannot be used, or if a photo has
@@ -78,12 +75,17 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
     faces = settings.faces
     name, detector = choose_detector(faces.detector, faces.model, faces.threshold)
     faces = faces.model_copy(update={"detector": name})
-    _refuse_output(raw, output)
-    collection = read_photos(raw, settings)
-    _make_folder(output)
+    _check_output(raw, output)
+    collection = _read_photos(raw, settings)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"The folder '{output}' cannot be made ({error.strerror}). Choose another --output."
+        ) from error
     journal = Journal(output / _JOURNAL)
     with journal.opened(_decisive(faces)):
-        before = {name: Photo.read(entry) for name, entry in journal.records.items()}
+        before = {name: PreparedPhoto.read(entry) for name, entry in journal.records.items()}
         cutter = _Cutter(collection.images, output, detector, faces, before)
         photos = []
         for photo in cutter.cut_all(collection.records):
@@ -92,21 +94,17 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
                 journal.add(asdict(photo))
         grouped = group_photos(photos, within=settings.near_duplicates)
         _remove(output, [*before.values(), *grouped.duplicates], grouped.kept)
-        cutter.write("manifest.csv", table_set(grouped).encode())
-        cutter.write("left_out.csv", table_left_out(grouped, collection.problems).encode())
-        cutter.write("contact_sheet.png", draw_sheet(output, grouped.kept))
-        shutil.rmtree(output / _PARTS)
+        _write(output / "manifest.csv", table_set(grouped).encode())
+        _write(output / "left_out.csv", table_left_out(grouped, collection.problems).encode())
+        _write(output / "contact_sheet.png", draw_sheet(output, grouped.kept))
+        remove_parts(output)
     done = sum(before.get(photo.name) == photo for photo in photos)
     notes = [f"face detector: {name}", *collection.notes]
     return "\n".join([*notes, *describe(grouped, collection.problems, output, done)])
 
 
-def read_photos(raw: Sequence[Path], settings: FaceSetConfig) -> Collection:
-    """Lists photos with their labels; with empty ones where they have no known layout.
-
-    Raises:
-        DataError: If there is no photo, or the labels cannot be read.
-    """
+def _read_photos(raw: Sequence[Path], settings: FaceSetConfig) -> Collection:
+    """Lists photos with their labels; with empty ones where they have no known layout."""
     location = Location(tuple(raw), settings.labels)
     spec = None
     if settings.source != "auto":
@@ -118,7 +116,7 @@ def read_photos(raw: Sequence[Path], settings: FaceSetConfig) -> Collection:
         return replace(collection, records=_unify_labels(collection.records))
     shown = ", ".join(f"'{root}'" for root in raw)
     if settings.labels is not None:
-        raise DataError(f"'{settings.labels}' is no table of labels for {shown} that is known.")
+        raise DataError(f"'{settings.labels}' is not a known table of labels for {shown}.")
     files = open_files(raw)
     records = [Record(name, "") for name in files.names() if is_image(name)]
     others = [Problem(name, "not an image") for name in files.names() if not is_image(name)]
@@ -137,33 +135,26 @@ def _unify_labels(records: Sequence[Record]) -> list[Record]:
     return [replace(record, label=spellings[fold(record.label)]) for record in records]
 
 
+@dataclass(frozen=True)
 class _Cutter:
-    """Turns photos into files. Safe to use from several threads.
+    """Turns photos into files of faces. Safe to use from several threads.
 
     Args:
         images: The photos.
         output: Folder of the set.
         detector: Finds faces; None: the whole photo is one.
         settings: How faces are cut.
-        before: Photos that an earlier call has done, by name.
+        before: Photos finished by an earlier call, by name.
     """
 
-    def __init__(
-        self,
-        images: ImageStore,
-        output: Path,
-        detector: Detector | None,
-        settings: FaceConfig,
-        before: Mapping[str, Photo],
-    ) -> None:
-        self._images = images
-        self._output = output
-        self._detector = detector
-        self._settings = settings
-        self._before = before
+    images: ImageStore
+    output: Path
+    detector: Detector | None
+    settings: FaceConfig
+    before: Mapping[str, PreparedPhoto]
 
-    def cut_all(self, records: Sequence[Record]) -> Iterator[Photo]:
-        """Yields all photos with their faces, which are files then."""
+    def cut_all(self, records: Sequence[Record]) -> Iterator[PreparedPhoto]:
+        """Yields all photos once the files of their faces are written."""
         if any(record.split for record in records):
             records = [replace(record, split=record.split or "train") for record in records]
         with progress_bar("Cutting faces", len(records)) as bar:
@@ -171,56 +162,23 @@ class _Cutter:
                 yield photo
                 bar.update()
 
-    def write(self, name: str, content: bytes) -> None:
-        """Writes a file of the set, whole or not at all.
-
-        Raises:
-            DataError: If it cannot be written.
-        """
-        path = self._output / name
-        part = self._output / _PARTS / path.name
+    def _cut(self, record: Record) -> PreparedPhoto:
+        photo = PreparedPhoto(record.name, record.label, record.split, record.group)
         try:
-            part.parent.mkdir(exist_ok=True)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError as error:
-            raise DataError(
-                f"'{path}' cannot be written ({error.strerror or error}). "
-                "Free some space or choose another --output."
-            ) from error
-
-    def _cut(self, record: Record) -> Photo:
-        photo = Photo(record.name, record.label, record.split, record.group)
-        try:
-            source = self._images.read(record.name)
+            source = self.images.read(record.name)
         except OSError as error:
             return replace(photo, status="unreadable", reason=error.strerror or str(error))
-        content = source if isinstance(source, bytes) else source.tobytes()
-        photo = replace(photo, digest=hashlib.sha256(content).hexdigest())
-        return self._find_done(photo) or self._cut_anew(photo, source)
-
-    def _find_done(self, photo: Photo) -> Photo | None:
-        """Returns the photo as an earlier call left it, if all of that still holds."""
-        done = self._before.get(photo.name)
-        if done is None or any(
-            getattr(done, key) != getattr(photo, key)
-            for key in ("label", "split", "group", "digest")
-        ):
-            return None
-        return done if all((self._output / face.path).is_file() for face in done.faces) else None
-
-    def _cut_anew(self, photo: Photo, source: bytes | np.ndarray) -> Photo:
-        result = crop_faces(source, self._detector, self._settings, photo.name)
+        photo = replace(photo, digest=content_digest(source).hex())
+        done = self.before.get(photo.name)
+        if done and done.has_inputs_of(photo) and self._has_files_of(done):
+            return done
+        result = crop_faces(source, self.detector, self.settings, photo.name)
         faces = []
         for number, crop in enumerate(result.crops, start=1):
             path = _place(photo, number)
             file = io.BytesIO()
             Image.fromarray(crop.pixels).save(file, "PNG")
-            self.write(path, file.getvalue())
+            _write(self.output / path, file.getvalue())
             left, top, width, height = map(round, crop.box)
             faces.append(CutFace(path, left, top, width, height, round(crop.score, 3)))
         return replace(
@@ -232,9 +190,22 @@ class _Cutter:
             faces=tuple(faces),
         )
 
+    def _has_files_of(self, photo: PreparedPhoto) -> bool:
+        return all((self.output / face.path).is_file() for face in photo.faces)
 
-def _place(photo: Photo, number: int) -> str:
-    """Returns where a face goes, as in `train/happy/party-1a2b3c4d-2.png`."""
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise DataError(
+            f"'{path}' cannot be written ({error.strerror or error}). "
+            "Free some space or choose another --output."
+        ) from error
+
+
+def _place(photo: PreparedPhoto, number: int) -> str:
+    """Returns the path of a face, as in `train/happy/party-1a2b3c4d-2.png`."""
     mark = hashlib.sha256(photo.name.encode()).hexdigest()[:8]
     name = f"{_slug(posixpath.splitext(posixpath.basename(photo.name))[0])[:60]}-{mark}"
     folders = [photo.split, photo.label and _slug(fold(photo.label))]
@@ -244,7 +215,7 @@ def _place(photo: Photo, number: int) -> str:
 
 
 def _slug(text: str) -> str:
-    """Returns a text as it may stand in a path, whatever the system."""
+    """Returns a text that is a valid part of a path on all systems."""
     return re.sub(r"[^\w+-]+", "-", text).strip("-") or "_"
 
 
@@ -256,7 +227,7 @@ def _decisive(faces: FaceConfig) -> dict[str, Any]:
     return {**faces.model_dump(mode="json"), "model": model, "threshold": threshold}
 
 
-def _refuse_output(raw: Sequence[Path], output: Path) -> None:
+def _check_output(raw: Sequence[Path], output: Path) -> None:
     home = output.resolve()
     for root in raw:
         if home == root.resolve() or root.resolve() in home.parents:
@@ -268,30 +239,16 @@ def _refuse_output(raw: Sequence[Path], output: Path) -> None:
         raise DataError(f"'{output}' is a file. Name a folder with --output.")
     if output.is_dir() and any(output.iterdir()) and not (output / _JOURNAL).is_file():
         raise DataError(
-            f"'{output}' is there already and is no set of faces. "
+            f"'{output}' is there already and is not a set of faces. "
             "Choose another --output or remove that folder."
         )
 
 
-def _make_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"The folder '{output}' cannot be made ({error.strerror}). Choose another --output."
-        ) from error
-
-
-def _remove(output: Path, photos: Sequence[Photo], kept: Sequence[Photo]) -> None:
-    """Removes faces that belong to the set no more, and folders left empty."""
+def _remove(output: Path, photos: Sequence[PreparedPhoto], kept: Sequence[PreparedPhoto]) -> None:
+    """Removes faces that no longer belong to the set, and folders left empty."""
     wanted = {face.path for photo in kept for face in photo.faces}
-    for photo in photos:
-        for face in photo.faces:
-            if face.path not in wanted:
-                path = output / face.path
-                path.unlink(missing_ok=True)
-                for folder in path.relative_to(output).parents:
-                    if folder.name and (output / folder).is_dir():
-                        if any((output / folder).iterdir()):
-                            break
-                        (output / folder).rmdir()
+    for path in {face.path for photo in photos for face in photo.faces} - wanted:
+        (output / path).unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that is not empty, at the latest the set's own
+            for folder in Path(path).parents:
+                (output / folder).rmdir()

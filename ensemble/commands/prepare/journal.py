@@ -1,4 +1,4 @@
-"""What a long work has done so far, a line for each finished piece, so that it can go on."""
+"""A record of finished pieces of work, so that an interrupted command can resume."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,13 +11,13 @@ from ensemble.system.locks import LockedError, locked
 
 
 class Journal:
-    """A file of JSON lines: the settings of the work, then a record for each finished piece.
+    """A file of JSON lines: the settings of the work, then one record per finished piece.
 
     Args:
-        path: The file, in a folder that exists.
+        path: The file, in an existing folder.
 
     Attributes:
-        records: What is done, by the "name" in each record.
+        records: Finished pieces, by the "name" in each record.
     """
 
     def __init__(self, path: Path) -> None:
@@ -26,16 +26,15 @@ class Journal:
 
     @contextmanager
     def opened(self, settings: Mapping[str, Any]) -> Iterator[None]:
-        """Reads what is done and lets `add` write, to one process at a time.
+        """Reads the finished pieces and lets one process `add` further ones.
 
-        A line that a kill has cut short does not count.
+        A line that was interrupted while being written does not count.
 
         Args:
-            settings: What decides the work.
+            settings: Settings that the results depend on.
 
         Raises:
-            DataError: If the work was begun with other settings, or if another
-                process is at it.
+            DataError: If the work was begun with other settings or is in progress elsewhere.
         """
         try:
             with locked(self._path.with_suffix(".lock"), timeout=0):

@@ -1,4 +1,4 @@
-"""The contact sheet of a face set: a look at it before it is trained on."""
+"""The contact sheet of a face set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,21 +6,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ensemble.commands.prepare.tables import Photo
+from ensemble.commands.prepare.tables import PreparedPhoto
 from ensemble.data.labels import fold
 
 _ROW = 10  # faces in a row
 _ROWS = 8  # rows of faces without classes
-_SIDE = 150  # pixels of a face, at most
+_MAX_SIDE = 150  # pixels of a face
 
 
-def draw_sheet(output: Path, photos: Sequence[Photo]) -> bytes:
-    """Returns a picture of faces from all over the set as PNG, a row for each class.
-
-    Args:
-        output: Folder of the set.
-        photos: Those with faces in it.
-    """
+def draw_sheet(output: Path, photos: Sequence[PreparedPhoto]) -> bytes:
+    """Returns evenly sampled faces of a set as PNG, one row per class."""
     from ensemble.plots.figures import png
     from ensemble.plots.pictures import plot_contact_sheet
 
@@ -47,5 +42,5 @@ def _choose(paths: Sequence[str], count: int) -> list[str]:
 
 def _thumbnail(path: Path) -> np.ndarray:
     with Image.open(path) as image:
-        image.thumbnail((_SIDE, _SIDE))
+        image.thumbnail((_MAX_SIDE, _MAX_SIDE))
         return np.array(image)

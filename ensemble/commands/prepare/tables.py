@@ -1,7 +1,5 @@
-"""What became of each photo of a face set: groups, tables and a summary."""
+"""The photos of a face set: their groups, tables and summary."""
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,21 +9,21 @@ from typing import Any
 from ensemble.data.image_hashes import join_pairs, near_duplicates
 from ensemble.data.labels import fold
 from ensemble.data.registry import Problem, count_reasons
+from ensemble.system.text import csv_text
 
-SET_COLUMNS = (
+_SET_COLUMNS = (
     *("path", "label", "split", "group"),
     *("status", "left", "top", "width", "height", "score", "source"),
 )
-LEFT_OUT_COLUMNS = ("source", "label", "split", "status", "reason")
+_LEFT_OUT_COLUMNS = ("source", "label", "split", "status", "reason")
 
-# Of near-duplicates in several splits the highest one is kept: what is judged on
-# stays as it was, and what is learned from gives way.
-_RANKS = {"train": 0, "validation": 1, "test": 2}
+# Near-duplicates are kept in the split that comes last, so that evaluation data stays as it was.
+_SPLITS = (None, "train", "validation", "test")
 
 _STATUSES = {
     "no_face": "have no face",
     "unreadable": "cannot be read",
-    "duplicate": "nearly repeat a photo of another split",
+    "duplicate": "are near-duplicates of a photo in another split",
 }
 
 
@@ -34,12 +32,12 @@ class CutFace:
     """A face of a set.
 
     Args:
-        path: Of its file, relative to the set's folder.
-        left: Of the detector's box in the upright photo, in pixels, as the next ones.
-        top: See `left`.
-        width: See `left`.
-        height: See `left`.
-        score: How sure the detector is.
+        path: Path of its file, relative to the set's folder.
+        left: Left side of the detector's box in the upright photo, in pixels.
+        top: Its upper side.
+        width: Its width.
+        height: Its height.
+        score: The detector's score.
     """
 
     path: str
@@ -51,18 +49,18 @@ class CutFace:
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A raw photo and what became of it.
+class PreparedPhoto:
+    """A raw photo and its faces.
 
     Args:
-        name: In the raw data.
-        label: Its class as found there; empty: none.
+        name: Name in the raw data.
+        label: Its class there; empty: none.
         split: "train", "validation", "test" or None.
-        group: Its group as found there.
+        group: Its group there.
         digest: SHA-256 of its bytes, in hexadecimal.
         status: As in `FaceResult`, or "duplicate".
         reason: Why there is no face of it.
-        found: Faces in it, those that are not wanted included.
+        found: Number of faces in it, including those that are not wanted.
         fingerprint: Perceptual hash in hexadecimal; empty without a face.
         faces: Its faces in the set.
     """
@@ -79,9 +77,15 @@ class Photo:
     faces: tuple[CutFace, ...] = ()
 
     @classmethod
-    def read(cls, entry: Mapping[str, Any]) -> "Photo":
-        """Returns the photo that `dataclasses.asdict` has made an entry of."""
+    def read(cls, entry: Mapping[str, Any]) -> "PreparedPhoto":
+        """Returns the photo that `dataclasses.asdict` turned into a record."""
         return cls(**{**entry, "faces": tuple(CutFace(**face) for face in entry["faces"])})
+
+    def has_inputs_of(self, other: "PreparedPhoto") -> bool:
+        """Returns whether both were read from the same content with the same annotations."""
+        return (self.label, self.split, self.group, self.digest) == (
+            *(other.label, other.split, other.group, other.digest),
+        )
 
 
 @dataclass(frozen=True)
@@ -89,20 +93,20 @@ class GroupedPhotos:
     """The photos of a set.
 
     Args:
-        kept: Those with faces in the set; their groups are what never crosses splits.
+        kept: Those with faces in the set; their groups never cross splits.
         left_out: Those without a face.
-        duplicates: Those left out since they nearly repeat one of another split.
-        repeated: The labels of each group of two near-duplicates and more.
+        duplicates: Those left out as near-duplicates of one in another split.
+        repeated: The labels of each set of near-duplicates.
     """
 
-    kept: tuple[Photo, ...]
-    left_out: tuple[Photo, ...]
-    duplicates: tuple[Photo, ...]
+    kept: tuple[PreparedPhoto, ...]
+    left_out: tuple[PreparedPhoto, ...]
+    duplicates: tuple[PreparedPhoto, ...]
     repeated: tuple[tuple[str, ...], ...]
 
 
-def group_photos(photos: Sequence[Photo], *, within: int) -> GroupedPhotos:
-    """Joins near-duplicates and what the data says belongs together into groups.
+def group_photos(photos: Sequence[PreparedPhoto], *, within: int) -> GroupedPhotos:
+    """Joins near-duplicates and the groups of the data into groups.
 
     Near-duplicates in several splits are left out of all but the one that comes
     last of training, validation and test. A group has the name that the data
@@ -114,80 +118,64 @@ def group_photos(photos: Sequence[Photo], *, within: int) -> GroupedPhotos:
     """
     usable = [photo for photo in photos if photo.faces]
     pairs = near_duplicates([bytes.fromhex(photo.fingerprint) for photo in usable], within)
-    alike = join_pairs(len(usable), pairs)
-    keepers = _keepers(usable, alike)
-    dropped = [
-        replace(
-            photo,
-            status="duplicate",
-            reason=f"nearly the same as {keepers[number].name} in {keepers[number].split}",
-        )
-        for photo, number in zip(usable, alike, strict=True)
-        if photo.split != keepers[number].split
-    ]
-    places = [
-        place for place, number in enumerate(alike) if usable[place].split == keepers[number].split
-    ]
-    kept = [usable[place] for place in places]
-    marks = [[("alike", alike[place]), ("group", usable[place].group)] for place in places]
-    names = _name_groups(kept, marks)
+    numbers = join_pairs(len(usable), pairs)
+    alike: defaultdict[int, list[PreparedPhoto]] = defaultdict(list)
+    for photo, number in zip(usable, numbers, strict=True):
+        alike[number].append(photo)
+    keepers = {
+        number: max(members, key=lambda photo: _SPLITS.index(photo.split))
+        for number, members in alike.items()
+    }
+    kept, duplicates = [], []
+    for photo, number in zip(usable, numbers, strict=True):
+        keeper = keepers[number]
+        if photo.split == keeper.split:
+            kept.append((photo, number))
+        else:
+            reason = f"nearly the same as {keeper.name} in {keeper.split}"
+            duplicates.append(replace(photo, status="duplicate", reason=reason))
     return GroupedPhotos(
-        tuple(replace(photo, group=name) for photo, name in zip(kept, names, strict=True)),
+        tuple(_name_groups(kept)),
         tuple(photo for photo in photos if not photo.faces),
-        tuple(dropped),
+        tuple(duplicates),
         tuple(
-            tuple(usable[place].label for place in members) for members in _members(alike).values()
+            tuple(photo.label for photo in members)
+            for members in alike.values()
+            if len(members) > 1
         ),
     )
 
 
 def table_set(grouped: GroupedPhotos) -> str:
     """Returns the faces of a set as CSV; without labels there is no column of them."""
-    rows = [
-        {
-            **vars(face),
-            "label": photo.label,
-            "split": photo.split,
-            "group": photo.group,
-            "status": photo.status,
-            "source": photo.name,
-        }
+    labelled = any(photo.label for photo in grouped.kept)
+    columns = [column for column in _SET_COLUMNS if labelled or column != "label"]
+    cells = [
+        {**vars(photo), **vars(face), "source": photo.name}
         for photo in grouped.kept
         for face in photo.faces
     ]
-    labelled = any(photo.label for photo in grouped.kept)
-    return _csv([column for column in SET_COLUMNS if labelled or column != "label"], rows)
+    return csv_text(columns, [[row[column] for column in columns] for row in cells])
 
 
 def table_left_out(grouped: GroupedPhotos, problems: Iterable[Problem]) -> str:
     """Returns the photos, and rows of tables, that have no face in the set, as CSV."""
-    rows = [
-        {
-            "source": photo.name,
-            "label": photo.label,
-            "split": photo.split,
-            "status": photo.status,
-            "reason": photo.reason,
-        }
-        for photo in sorted((*grouped.left_out, *grouped.duplicates), key=lambda photo: photo.name)
-    ]
-    rows += [
-        {"source": problem.name, "status": "refused", "reason": problem.reason}
-        for problem in problems
-    ]
-    return _csv(LEFT_OUT_COLUMNS, rows)
+    photos = sorted((*grouped.left_out, *grouped.duplicates), key=lambda photo: photo.name)
+    rows = [(photo.name, photo.label, photo.split, photo.status, photo.reason) for photo in photos]
+    refused = [(problem.name, None, None, "refused", problem.reason) for problem in problems]
+    return csv_text(_LEFT_OUT_COLUMNS, [*rows, *refused])
 
 
 def describe(
     grouped: GroupedPhotos, problems: Sequence[Problem], folder: Path, done: int
 ) -> Iterator[str]:
-    """Yields lines that say what a set holds and what it lacks.
+    """Yields lines that count what a set contains and what was left out.
 
     Args:
         grouped: The photos.
-        problems: What the data held beside them.
-        folder: Of the set.
-        done: How many photos an earlier call had done.
+        problems: Other files and rows of the data.
+        folder: Folder of the set.
+        done: Number of photos that an earlier call finished.
     """
     kept = grouped.kept
     faces = sum(len(photo.faces) for photo in kept)
@@ -225,46 +213,23 @@ def describe(
     yield f"look at {folder / 'contact_sheet.png'} before you train"
 
 
-def _keepers(photos: Sequence[Photo], alike: Sequence[int]) -> dict[int, Photo]:
-    """Returns the photo that is kept in any case, for each number of near-duplicates."""
-    keepers: dict[int, Photo] = {}
-    for photo, number in zip(photos, alike, strict=True):
-        present = keepers.setdefault(number, photo)
-        if _RANKS[photo.split or "train"] > _RANKS[present.split or "train"]:
-            keepers[number] = photo
-    return keepers
+def _name_groups(photos: Sequence[tuple[PreparedPhoto, int]]) -> Iterator[PreparedPhoto]:
+    """Yields photos with the names of their groups.
 
-
-def _name_groups(
-    photos: Sequence[Photo], marks: Sequence[Sequence[tuple[str, object]]]
-) -> list[str]:
-    """Returns the name of each photo's group; photos that share a mark share a group."""
-    first: dict[tuple[str, object], int] = {}
+    Args:
+        photos: Photos, with the number that near-duplicates share.
+    """
+    first: dict[int | str, int] = {}
     pairs = [
         (first.setdefault(mark, place), place)
-        for place, own in enumerate(marks)
-        for mark in own
-        if mark[1] is not None
+        for place, (photo, number) in enumerate(photos)
+        for mark in (number, photo.group)
+        if mark is not None
     ]
-    numbers = join_pairs(len(photos), pairs)
+    joined = join_pairs(len(photos), pairs)
     given: defaultdict[int, set[str]] = defaultdict(set)
-    for photo, number in zip(photos, numbers, strict=True):
+    for (photo, _), number in zip(photos, joined, strict=True):
         if photo.group is not None:
             given[number].add(photo.group)
-    return [min(given[number], default=photos[number].name) for number in numbers]
-
-
-def _members(numbers: Sequence[int]) -> dict[int, list[int]]:
-    """Returns the places of each number that stands twice or more."""
-    places = defaultdict(list)
-    for place, number in enumerate(numbers):
-        places[number].append(place)
-    return {number: members for number, members in places.items() if len(members) > 1}
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    for (photo, _), number in zip(photos, joined, strict=True):
+        yield replace(photo, group=min(given[number], default=photos[number][0].name))

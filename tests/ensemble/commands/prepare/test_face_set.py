@@ -243,11 +243,11 @@ def test_an_interrupted_call_goes_on_to_the_same_set(after, raw, tmp_path, searc
         with pytest.raises(KeyboardInterrupt):
             prepare(raw, tmp_path / "faces", faces={"detector": "slow"})
         assert not (tmp_path / "faces" / "manifest.csv").exists()
-        write(tmp_path / "faces" / ".parts" / "half.png", b"half a face")
+        write(tmp_path / "faces" / "train" / ".part-killed" / "half.png", b"half a face")
         prepare(raw, tmp_path / "faces", faces={"detector": "slow"})
 
     assert contents(tmp_path / "faces") == contents(tmp_path / "whole" / "faces")
-    assert not (tmp_path / "faces" / ".parts").exists()
+    assert not (tmp_path / "faces" / "train" / ".part-killed").exists()
 
 
 def test_photos_that_come_go_and_change_class_are_followed(raw, tmp_path):
@@ -316,7 +316,7 @@ def test_another_threshold_of_the_detector_itself_is_refused_too(raw, tmp_path):
 def test_a_folder_that_is_no_set_is_left_alone(raw, tmp_path):
     write(tmp_path / "thesis" / "chapter.txt", b"text")
 
-    with pytest.raises(DataError, match="is there already and is no set of faces"):
+    with pytest.raises(DataError, match="is there already and is not a set of faces"):
         prepare(raw, tmp_path / "thesis")
     with pytest.raises(DataError, match="cannot be made"):
         prepare(raw, tmp_path / "thesis" / "chapter.txt" / "faces")
