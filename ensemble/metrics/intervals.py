@@ -53,7 +53,7 @@ class Interval:
 def wilson_interval(hits: int, images: int) -> Interval:
     """Returns Wilson's interval of the proportion `hits / images`; 0 to 1 without any image."""
     share = float(hits / max(images, 1))
-    middle = (hits + _Z2 / 2) / (images + _Z2)
+    middle = float((hits + _Z2 / 2) / (images + _Z2))
     spread = float(np.sqrt(_Z2 * (_Z2 / 4 + share * (images - hits)))) / (images + _Z2)
     # rounding must not put the ends within the share, 0 and 1 included
     return Interval(max(0.0, min(share, middle - spread)), min(1.0, max(share, middle + spread)))

@@ -15,7 +15,7 @@ _FIRST_CLASS = 4  # after name, label, predicted and confidence
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Probabilities of labelled images.
+    """Probabilities `(n, c)` of labelled images.
 
     Args:
         classes: Names of the `c` classes.

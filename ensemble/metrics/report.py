@@ -29,13 +29,9 @@ _MAX_GROUPS = 20  # named in a warning; all of them are in the JSON
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """How the evaluated model was trained.
+    """Training of the evaluated model: the best epoch, from 1, by a metric of the history.
 
-    Args:
-        epochs: Number of epochs trained.
-        best_epoch: The epoch whose weights were kept, counted from 1.
-        monitor: Metric that selected it, such as "val_accuracy".
-        values: Entries of the history at that epoch, such as "accuracy", "val_loss".
+    `values` holds the entries of the history at that epoch.
     """
 
     epochs: int
@@ -135,10 +131,7 @@ class Report:
     ) -> "Report":
         """Returns the report of a dictionary from `to_dict`, also of an earlier version.
 
-        Args:
-            content: The dictionary.
-            predictions: The predictions, of which all metrics are measured again.
-            repeats: Duplicates of training images among the evaluated ones.
+        All metrics are measured again. `repeats` are duplicates of training images.
 
         Raises:
             ValueError: If the content is of another kind, or not of these predictions.
@@ -194,10 +187,10 @@ class Report:
             others = "no other images remain"
             if rest:
                 scores = [
-                    f"{metric.title} is {' '.join(metric.show(rest.scores[metric.name])).strip()}"
+                    f"{metric.title} {' '.join(metric.show(rest.scores[metric.name])).strip()}"
                     for metric in headline_metrics()
                 ]
-                others = f"on the other {plural(rest.images, 'image')}, {' and '.join(scores)}"
+                others = f"on the other {plural(rest.images, 'image')}: {', '.join(scores)}"
             yield (
                 f"{len(found.names):,} of these {plural(len(self.predictions), 'image')} were "
                 f"trained on ({kinds}), such as {found.repeats[0].other_name}, so the metrics are "

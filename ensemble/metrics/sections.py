@@ -23,13 +23,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts.
-
-    Args:
-        header: A heading for each column.
-        rows: Cells, each row as long as the header.
-        text_columns: Number of columns, from the left, that hold text rather than numbers.
-    """
+    """A table of texts; its first `text_columns` hold names, the others numbers."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -71,13 +65,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Pictures(Figure):
-    """Images with captions, which a page arranges by itself.
-
-    Args:
-        images: Pixels of shape `(height, width, 3)`, uint8.
-        captions: Lines of text for each image, below it.
-        names: Name of each image.
-    """
+    """Images `(height, width, 3)` with names and lines of captions, which a page arranges."""
 
     images: Sequence[np.ndarray]
     captions: Sequence[Sequence[str]]
@@ -86,13 +74,7 @@ class Pictures(Figure):
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report.
-
-    Args:
-        heading: Its heading.
-        blocks: Its content; a text is a paragraph.
-        folded: Whether a page shows the content on demand only.
-    """
+    """A part of a report; a text is a paragraph, and a page shows folded content on demand."""
 
     heading: str
     blocks: Sequence["Block"]

@@ -37,7 +37,7 @@ def plot_confusion(
     Args:
         counts: Shape `(c, c)`; row: true class, column: predicted class.
         classes: Names of the `c` classes.
-        title: What was judged on what.
+        title: What was evaluated on what.
     """
     counts = np.asarray(counts)
     totals = counts.sum(axis=1, keepdims=True)

@@ -123,7 +123,7 @@ def _draw_curves(axes: Axes, training: Sequence[float], validation: Sequence[flo
 
 
 def _draw_lines(axes: Axes, curves: Sequence[Sequence[float]]) -> None:
-    """Draws a line for each curve, told apart by colour and then by dashes."""
+    """Draws a line for each curve, distinguished by colour, then by dashes."""
     epochs = max([1, *map(len, curves)])
     for index, values in enumerate(curves[:MAX_HISTORIES]):
         colour, dashes = _line_style(index)

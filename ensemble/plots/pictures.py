@@ -35,7 +35,7 @@ def plot_errors(
         truths: Names of the true classes, one for each image.
         predictions: Names of the predicted classes.
         confidences: Probabilities of the predicted classes.
-        title: What was judged on what.
+        title: What was evaluated on what.
     """
     if not len(images):
         return draw_note("No mistakes.", title)

@@ -26,16 +26,9 @@ _WITHOUT_EFFECT = (
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A run or a trial.
+    """A run, or a trial called "SEARCH/NUMBER".
 
-    Args:
-        name: The run's name, or "SEARCH/NUMBER".
-        run: Its folder.
-        config: Its settings; of a fused run, those of its first member.
-        predictions: Predictions of its validation images.
-        epochs: The epochs of its training; none for a fused run.
-        best_epoch: Counted from 1; None for a fused run.
-        fusion: Record of `ensemble.fuse`; None unless it made the run.
+    A fused run has a record of `ensemble.fuse`, no epochs, and the settings of its first member.
     """
 
     name: str

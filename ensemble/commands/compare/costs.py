@@ -16,13 +16,7 @@ _SINGLES, _BATCHES = 10, 3  # timed calls, of which the shortest counts
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a model.
-
-    Args:
-        parameters: Number of weights, frozen ones included.
-        single: Seconds for a single image.
-        batch: Seconds per image of a batch.
-    """
+    """Weights of a model, frozen ones included, and seconds per image, alone and in a batch."""
 
     parameters: int
     single: float

@@ -14,14 +14,9 @@ from ensemble.metrics.predictions import Predictions, arrange_alike
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Metrics of a candidate.
+    """Metrics of a candidate; its images and classes are in the order of the first candidate.
 
-    Args:
-        candidate: The run or trial.
-        predictions: Its predictions, images and classes in the order of the first candidate.
-        metrics: Its metrics with 95 % intervals.
-        against_first: Comparison with the first candidate; None for the first itself, and where
-            the images are not the same.
+    `against_first` is None for the first itself, and where the images are not the same.
     """
 
     candidate: Candidate
@@ -32,12 +27,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation over seeds.
-
-    Args:
-        candidates: Two or more runs that differ only in their seed.
-        scores: Name of each headline metric to mean and deviation.
-    """
+    """Mean and sample standard deviation of each headline metric over two or more seeds."""
 
     candidates: Sequence[Candidate]
     scores: Mapping[str, tuple[float, float]]
@@ -45,15 +35,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Gain:
-    """Gain of a candidate of several branches, or of several runs, over its parts.
+    """Gain of a fused candidate over its best part, and over the average of its parts.
 
-    Args:
-        result: The fused candidate.
-        best: Its part of highest accuracy.
-        over_best: Comparison with that part.
-        average: Accuracy of the mean of the parts' probabilities; None, like the next, where a
-            part is missing.
-        over_average: Comparison with that mean.
+    The average is that of the parts' probabilities; None where a part is missing.
     """
 
     result: Result

@@ -33,13 +33,7 @@ def comparison_sections(results: Sequence[Result]) -> list[Section]:
 
 
 def cost_section(results: Sequence[Result], costs: Sequence[Cost], how: str) -> Section:
-    """Returns headline metrics beside parameters and time.
-
-    Args:
-        results: The candidates.
-        costs: The cost of each.
-        how: How the times were measured.
-    """
+    """Returns headline metrics beside parameters and time, and how these were measured."""
     metrics = headline_metrics()
     header = ["Candidate", "Branches", *(metric.title for metric in metrics)]
     header += ["Parameters", "ms, one image", "ms per image, batch"]
