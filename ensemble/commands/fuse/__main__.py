@@ -1,4 +1,4 @@
-"""`python -m ensemble.fuse`: one model of the answers of several finished runs."""
+"""`python -m ensemble.fuse`: one model from several finished runs."""
 
 import sys
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from ensemble.runs.run import Run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fuses runs late: their answers, not their features, become one."""
+    """Fuses the predictions, not the features, of finished runs."""
     return run_command(lambda: _fuse(argv))
 
 
 def _fuse(argv: Sequence[str] | None) -> None:
     parser = Parser(
         prog="python -m ensemble.fuse",
-        description="Fuse the answers of finished runs into one model, a run of its own. What is "
-        "fitted is fitted on the validation images and judged out of fold.",
+        description="Fuse the predictions of finished runs into one model, a run of its own. "
+        "Fitted combiners are evaluated out of fold on the validation images.",
     )
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="folder that ensemble.train wrote"

@@ -15,7 +15,7 @@ from branches.builder import freeze
 from branches.checksums import architecture_checksum, weights_checksum
 from configs.errors import RunError
 from ensemble.commands.compare.candidates import FUSION_FILE
-from ensemble.commands.fuse.rules import Mean, Method, Rule, answer_out_of_fold, fit_rule
+from ensemble.commands.fuse.rules import Mean, Method, Rule, fit_rule, predict_out_of_fold
 from ensemble.data.loading import Split
 from ensemble.data.reading import inspect
 from ensemble.metrics.calibration import calibrate
@@ -38,14 +38,14 @@ _HEADER = f"# Settings of the first of the runs that are fused; {FUSION_FILE} na
 
 @dataclass(frozen=True)
 class FuseResult:
-    """What a fusion came to.
+    """The result of a late fusion.
 
     Args:
         run: The folder that holds everything.
         ensemble: The fused model.
         report: On the validation images; of a rule that was fitted, out of fold.
-        best: Name of the member that answers most of them correctly.
-        over_best: What the fusion gains over that member.
+        best: Name of the most accurate member.
+        over_best: The fused model compared with that member.
     """
 
     run: Run
@@ -55,7 +55,7 @@ class FuseResult:
     over_best: Comparison
 
     def summary(self) -> str:
-        """Returns the last screen: what came out and where it lies."""
+        """Returns the metrics, the comparison with the best member and the run folder, as lines."""
         return (
             f"{summarize(self.report)}\n"
             f"Against {self.best}, the best member: {self.over_best}\n"
@@ -66,7 +66,7 @@ class FuseResult:
 def fuse_runs(
     runs: Sequence[Run], method: Method, *, output: Path | None = None, name: str | None = None
 ) -> FuseResult:
-    """Fuses the answers of finished runs into one model and writes a run folder.
+    """Fuses the predictions of finished runs into one model and writes a run folder.
 
     Args:
         runs: Two or more, of the same classes, images and image size.
@@ -76,19 +76,19 @@ def fuse_runs(
 
     Raises:
         RunError: If there are too few runs or they do not go together.
-        DataError: If the images cannot be had, or are too few to fit the rule.
+        DataError: If the images are not available, or too few to fit the rule.
     """
     first = runs[0]
     config = first.config.model_copy(update={"name": name})
     config = config.model_copy(update={"output": output}) if output else config
     Run.check_name(config)
-    _refuse_unlike(runs)
+    _check_same_images(runs)
     classes = read_predictions(first.folder).classes
     recorded = recorded_split(first, "validation", classes)
     log.info("%s", recorded.facts["Split"])
     split = inspect(recorded.split, config.data.image_size).readable
     probabilities = _read_probabilities(runs, classes, split)
-    out_of_fold = answer_out_of_fold(
+    out_of_fold = predict_out_of_fold(
         method,
         probabilities,
         split.labels,
@@ -97,7 +97,7 @@ def fuse_runs(
         seed=config.seed,
     )
     rule = fit_rule(method, probabilities, split.labels)
-    temperature, answers = calibrate(split.labels, out_of_fold, fit=config.training.calibrate)
+    temperature, calibrated = calibrate(split.labels, out_of_fold, fit=config.training.calibrate)
     fused = fuse_models([run.load_model() for run in runs], rule)
     ensemble = fused.with_temperature(temperature)
 
@@ -111,7 +111,7 @@ def fuse_runs(
     save_model(run, ensemble, environment, data=recorded.name, method=method, members=members)
     report = Report(
         f"{run.name} on {recorded.name}, validation",
-        Predictions(classes, split.names, split.labels, answers),
+        Predictions(classes, split.names, split.labels, calibrated),
         majority=recorded_majority(first, classes),
         temperature=temperature,
         same_images=True,
@@ -120,14 +120,14 @@ def fuse_runs(
     write_report(run, report, split, config.data.image_size)
     hits = [float(np.mean(member.argmax(axis=1) == split.labels)) for member in probabilities]
     best = int(np.argmax(hits))
-    over_best = compare(split.labels, probabilities[best].argmax(axis=1), answers.argmax(axis=1))
+    over_best = compare(split.labels, probabilities[best].argmax(axis=1), calibrated.argmax(axis=1))
     return FuseResult(run, ensemble, report, runs[best].name, over_best)
 
 
 def fuse_models(members: Sequence[MultiBranchModel], rule: Rule) -> MultiBranchModel:
-    """Composes models into one, whose answer is a rule's on theirs.
+    """Composes models into one, which combines their probabilities by a rule.
 
-    A branch that several members share, weights and all, is run once.
+    A branch that several members share, with the same weights, runs once.
 
     Args:
         members: Models of the same classes and image size.
@@ -159,21 +159,21 @@ def fuse_models(members: Sequence[MultiBranchModel], rule: Rule) -> MultiBranchM
     extractor = freeze(keras.Model(image, maps, name="extractor"))
 
     inputs = {label: keras.Input(m.shape[1:], name=label) for label, m in extractor.output.items()}
-    answers = []
+    outputs = []
     for number, (member, labels) in enumerate(zip(members, readers, strict=True), start=1):
         own = member.classifier
         classifier = keras.Model(own.input, own.output, name=f"member_{number}")
-        answers.append(classifier({name: inputs[label] for name, label in labels.items()}))
-    logits = _apply(rule, answers)
+        outputs.append(classifier({name: inputs[label] for name, label in labels.items()}))
+    logits = _apply(rule, outputs)
     classifier = keras.Model(inputs, class_probabilities(logits), name="classifier")
     return compose(extractor, classifier, members[0].classes)
 
 
-def _apply(rule: Rule, answers: list[Any]) -> Any:
+def _apply(rule: Rule, outputs: list[Any]) -> Any:
     if isinstance(rule, Mean):
-        return mean_logits(answers, rule.weights.tolist())
+        return mean_logits(outputs, rule.weights.tolist())
     dense = keras.layers.Dense(len(rule.bias), dtype="float32", name="stacking")
-    logits = dense(keras.layers.Concatenate(name="answers")(answers))
+    logits = dense(keras.layers.Concatenate(name="member_probabilities")(outputs))
     dense.set_weights([rule.kernel, rule.bias])
     return logits
 
@@ -186,7 +186,7 @@ def _free_label(label: str, taken: dict[str, Any]) -> str:
     return free
 
 
-def _refuse_unlike(runs: Sequence[Run]) -> None:
+def _check_same_images(runs: Sequence[Run]) -> None:
     if len(runs) < 2:
         raise RunError(f"A fusion needs two runs at least. Received: {runs[0].folder}.")
     first = runs[0].config.data
@@ -244,9 +244,8 @@ def _facts(runs: Sequence[Run], method: Method, rule: Rule) -> dict[str, str]:
     if isinstance(rule, Mean):
         facts["Weights"] = ", ".join(f"{weight:.3f}" for weight in rule.weights)
     if method != "average":
-        facts["Judged"] = (
-            "out of fold: each image by a rule that was fitted without it. The rule in "
-            "model.keras was fitted on all of these images, so that judging the model on them "
-            "again would flatter it"
+        facts["Evaluated"] = (
+            "out of fold: each image by a rule fitted without it. The rule in model.keras was "
+            "fitted on all of these images; its scores on them would be optimistic"
         )
     return facts

@@ -1,9 +1,8 @@
-"""Rules that make one answer of several models' probabilities, and how they are fitted.
+"""Rules that combine the probabilities of several models, and how they are fitted.
 
-A rule with parameters of its own is fitted on validation images, so that its answers
-to these same images would flatter it. `answer_out_of_fold` gives the answers of
-rules that were each fitted without the images they answer (Wolpert, Stacked
-generalization, Neural Networks 5, 1992).
+A rule with parameters is fitted on validation images, so its scores on these images are
+optimistic. `predict_out_of_fold` fits rules without the images that they predict
+(Wolpert, Stacked generalization, Neural Networks 5, 1992).
 """
 
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ class Mean:
 
     weights: np.ndarray
 
-    def answer(self, probabilities: np.ndarray) -> np.ndarray:
+    def combine(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns shape `(n, c)` for probabilities of shape `(models, n, c)`."""
         return np.tensordot(self.weights, probabilities, axes=1)
 
@@ -50,7 +49,7 @@ class Stack:
     kernel: np.ndarray
     bias: np.ndarray
 
-    def answer(self, probabilities: np.ndarray) -> np.ndarray:
+    def combine(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns shape `(n, c)` for probabilities of shape `(models, n, c)`."""
         logits = _side_by_side(probabilities) @ self.kernel + self.bias
         shares = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -61,10 +60,10 @@ Rule = Mean | Stack
 
 
 def fit_rule(method: Method, probabilities: np.ndarray, labels: np.ndarray) -> Rule:
-    """Fits a rule to the answers of several models.
+    """Fits a rule to the predictions of several models.
 
-    "average" takes all alike. "weighted" takes the weights under which the labels are
-    most probable. "stacking" is scikit-learn's `LogisticRegression` with its defaults.
+    "average" weights all alike. "weighted" maximises the likelihood of the labels.
+    "stacking" is scikit-learn's `LogisticRegression` with its defaults.
 
     Args:
         method: The kind of rule.
@@ -84,7 +83,7 @@ def fit_rule(method: Method, probabilities: np.ndarray, labels: np.ndarray) -> R
     return Stack(kernel, bias)
 
 
-def answer_out_of_fold(
+def predict_out_of_fold(
     method: Method,
     probabilities: np.ndarray,
     labels: np.ndarray,
@@ -93,14 +92,14 @@ def answer_out_of_fold(
     groups: Sequence[str | None],
     seed: int,
 ) -> np.ndarray:
-    """Returns answers of rules that were fitted without the images they answer.
+    """Returns the probabilities by rules that were fitted without the images they predict.
 
     Args:
         method: The kind of rule; "average" has nothing to fit.
         probabilities: Shape `(models, n, c)`.
         labels: True classes, shape `(n,)`.
         classes: Names of the c classes.
-        groups: Of each image, or None; a group is never parted.
+        groups: Of each image, or None; a group is never split.
         seed: Of the folds.
 
     Returns:
@@ -110,28 +109,28 @@ def answer_out_of_fold(
         DataError: If a class has too few images or groups for two folds.
     """
     if method == "average":
-        return fit_rule(method, probabilities, labels).answer(probabilities)
+        return fit_rule(method, probabilities, labels).combine(probabilities)
     names = np.array(
         [f"image {row}" if g is None else f"group {g}" for row, g in enumerate(groups)]
     )
     counts = [len(set(names[labels == label])) for label in range(len(classes))]
     if min(counts) < 2:
-        _refuse_few(method, classes[int(np.argmin(counts))])
+        raise _too_few(method, classes[int(np.argmin(counts))])
     folds = StratifiedGroupKFold(min(_FOLDS, *counts), shuffle=True, random_state=seed)
-    answers = np.empty(probabilities.shape[1:])
+    combined = np.empty(probabilities.shape[1:])
     for kept, held_out in folds.split(labels, labels, names):
         for label, name in enumerate(classes):
             if label not in labels[kept]:
-                _refuse_few(method, name)
+                raise _too_few(method, name)
         rule = fit_rule(method, probabilities[:, kept], labels[kept])
-        answers[held_out] = rule.answer(probabilities[:, held_out])
-    return answers
+        combined[held_out] = rule.combine(probabilities[:, held_out])
+    return combined
 
 
-def _refuse_few(method: Method, name: str) -> None:
-    raise DataError(
+def _too_few(method: Method, name: str) -> DataError:
+    return DataError(
         f"Class {name!r} has too few validation images, or groups of them, to fit --method "
-        f"{method} on some and judge it on others. Use --method average."
+        f"{method} on some and evaluate it on others. Use --method average."
     )
 
 

@@ -18,7 +18,7 @@ from configs.errors import DataError, RunError
 from configs.schema import ExperimentConfig
 from ensemble.commands.fuse.__main__ import main
 from ensemble.commands.fuse.fusing import fuse_models, fuse_runs
-from ensemble.commands.fuse.rules import Mean, Method, Stack, answer_out_of_fold, fit_rule
+from ensemble.commands.fuse.rules import Mean, Method, Stack, fit_rule, predict_out_of_fold
 from ensemble.experiment import fit
 from ensemble.metrics.calibration import apply_temperature
 from ensemble.metrics.evaluating import evaluate_run
@@ -91,7 +91,7 @@ def test_the_stacked_model_answers_what_scikit_learn_predicts(classes, make_mode
     rule = fit_rule("stacking", answers, labels)
     fused = reload(fuse_models(members, rule), tmp_path)
 
-    np.testing.assert_allclose(rule.answer(answers), expected, atol=1e-6)
+    np.testing.assert_allclose(rule.combine(answers), expected, atol=1e-6)
     np.testing.assert_allclose(fused.model.predict(faces, verbose=0), expected, atol=1e-6)
     assert np.abs(expected - 1 / len(classes)).max() > 1e-3
 
@@ -153,7 +153,7 @@ def test_answers_out_of_fold_are_those_of_rules_fitted_on_the_other_folds():
         model = LogisticRegression(max_iter=2000).fit(features[kept], labels[kept])
         expected[held_out] = model.predict_proba(features[held_out])
 
-    answers = answer_out_of_fold(
+    answers = predict_out_of_fold(
         "stacking", probabilities, labels, classes=["a", "b", "c"], groups=groups, seed=7
     )
 
@@ -165,8 +165,8 @@ def test_stacking_of_noise_is_not_flattered():
     probabilities = random.dirichlet(np.ones(4), size=(12, 120))
     labels = random.integers(0, 4, 120)
 
-    seen = fit_rule("stacking", probabilities, labels).answer(probabilities)
-    unseen = answer_out_of_fold(
+    seen = fit_rule("stacking", probabilities, labels).combine(probabilities)
+    unseen = predict_out_of_fold(
         "stacking", probabilities, labels, classes=list("abcd"), groups=[None] * 120, seed=1
     )
 
@@ -181,7 +181,7 @@ def test_a_class_too_small_for_two_folds_is_named():
     labels[3] = 1
 
     with pytest.raises(DataError, match="Class 'b' has too few validation images"):
-        answer_out_of_fold(
+        predict_out_of_fold(
             "weighted", probabilities, labels, classes=["a", "b"], groups=[None] * 30, seed=1
         )
 
