@@ -101,13 +101,22 @@ def add_panel(figure: Figure, left: float, top: float, width: float, height: flo
     return axes
 
 
-def start_sheet(width: float, height: float, title: str) -> tuple[Figure, Axes]:
-    """Starts a figure with blank axes whose unit is the inch, with y downwards."""
+def start_sheet(width: float, height: float, title: str, key: str = "") -> tuple[Figure, Axes]:
+    """Starts a figure with blank axes whose unit is the inch, with y downwards.
+
+    Args:
+        width: Width of the axes.
+        height: Height of the axes above the key.
+        title: Text above them.
+        key: Lines that explain labels; see `label_classes`.
+    """
+    height += key_height(key)
     top = MARGIN + (TITLE_HEIGHT if title else 0)
     figure = start_figure(width + 2 * MARGIN, top + height + MARGIN, title)
     axes = add_panel(figure, MARGIN, top, width, height)
     axes.set(xlim=(0, width), ylim=(height, 0), autoscale_on=False)
     axes.set_axis_off()
+    write(axes, 0, height - LINE * key.count("\n"), key)
     return figure, axes
 
 

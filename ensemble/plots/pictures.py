@@ -1,4 +1,4 @@
-"""Pictures of images: a look at the data, and the worst mistakes."""
+"""Figures of images: samples of the data, and misclassified images."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,6 @@ from ensemble.plots.figures import (
     GAP,
     LINE,
     draw_note,
-    key_height,
     label_classes,
     paste,
     start_sheet,
@@ -17,8 +16,8 @@ from ensemble.plots.figures import (
     write,
 )
 
-MAX_ERRORS = 24  # pictures in `plot_errors`
-MAX_IMAGES = 10  # pictures of one class in `plot_contact_sheet`
+MAX_ERRORS = 24  # images in `plot_errors`
+MAX_IMAGES = 10  # images of one class in `plot_contact_sheet`
 
 
 def plot_errors(
@@ -28,34 +27,32 @@ def plot_errors(
     confidences: Sequence[float],
     title: str = "",
 ) -> Figure:
-    """Draws mistakes: each picture with its true class, the predicted one and its probability.
+    """Draws misclassified images with their true class, the predicted one and its probability.
 
     Args:
         images: Pixels of shape `(height, width, 3)`, uint8; the first 24 are drawn.
-        truths: Names of the true classes, one for each image.
+        truths: Names of the true classes, one per image.
         predictions: Names of the predicted classes.
         confidences: Probabilities of the predicted classes.
-        title: What was evaluated on what.
+        title: Text above the figure.
     """
     if not len(images):
         return draw_note("No mistakes.", title)
     side, columns = 1.5, min(6, len(images))  # inches, pictures
     images = images[:MAX_ERRORS]
     labels, key = label_classes(sorted({*truths, *predictions}))
-    captions = _captions(
-        [labels[name] for name in truths],
-        [labels[name] for name in predictions],
-        confidences,
-        side,
-    )[:MAX_ERRORS]
-    lines = max(caption.count("\n") + 1 for caption in captions)
+    triples = zip(truths, predictions, confidences, strict=True)
+    lines = [(labels[truth], f"→ {labels[guess]} {share:.2f}") for truth, guess, share in triples]
+    captions = [" ".join(pair) for pair in lines]
+    if text_width(captions) > side:
+        captions = ["\n".join(pair) for pair in lines]
+    captions = captions[:MAX_ERRORS]
     right = max(side, text_width(captions)) + GAP
-    down = side + LINE * lines + 2 * GAP
+    down = side + LINE * (captions[0].count("\n") + 1) + 2 * GAP
     rows = -(-len(captions) // columns)
 
     width, height = columns * right - GAP, rows * down - GAP
-    figure, sheet = start_sheet(width, height + key_height(key), title)
-    write(sheet, 0, height + key_height(key) - LINE * key.count("\n"), key)
+    figure, sheet = start_sheet(width, height, title, key)
     for index, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(index, columns)
         paste(sheet, image, column * right, row * down, side)
@@ -66,12 +63,12 @@ def plot_errors(
 def plot_contact_sheet(
     images_by_class: Mapping[str, Sequence[np.ndarray]], title: str = ""
 ) -> Figure:
-    """Draws a look at the data: a row of pictures for each class.
+    """Draws a row of images per class.
 
     Args:
         images_by_class: Class name to pixels of shape `(height, width, 3)`, uint8;
             the first 10 of each class are drawn.
-        title: Which data it is.
+        title: Text above the figure.
     """
     columns = max((len(images) for images in images_by_class.values()), default=0)
     if not columns:
@@ -81,22 +78,9 @@ def plot_contact_sheet(
     left, pitch = text_width(names) + 2 * GAP, side + GAP
 
     width, height = left + min(columns, MAX_IMAGES) * pitch - GAP, len(names) * pitch - GAP
-    figure, sheet = start_sheet(width, height + key_height(key), title)
-    write(sheet, 0, height + key_height(key) - LINE * key.count("\n"), key)
+    figure, sheet = start_sheet(width, height, title, key)
     for row, (name, images) in enumerate(zip(names, images_by_class.values(), strict=True)):
         write(sheet, 0, row * pitch + (side + LINE / 2) / 2, name)
         for column, image in enumerate(images[:MAX_IMAGES]):
             paste(sheet, image, left + column * pitch, row * pitch, side)
     return figure
-
-
-def _captions(
-    truths: Sequence[str], predictions: Sequence[str], confidences: Sequence[float], width: float
-) -> list[str]:
-    """Returns "true → predicted 0.93" on one line, or on two where one would be too wide."""
-    answers = [
-        (truth, f"→ {prediction} {confidence:.2f}")
-        for truth, prediction, confidence in zip(truths, predictions, confidences, strict=True)
-    ]
-    captions = [" ".join(answer) for answer in answers]
-    return captions if text_width(captions) <= width else ["\n".join(answer) for answer in answers]

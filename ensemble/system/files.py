@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from configs.errors import RunError
+
 _PART = ".part-"
 
 
@@ -31,6 +33,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if path.is_dir() and part.is_dir():
             path.rename(Path(folder) / f"{path.name}.old")
         part.replace(path)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder for output and those above it, unless it exists.
+
+    Raises:
+        RunError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"The folder {path} cannot be made ({error.strerror}). Choose another --output."
+        ) from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:

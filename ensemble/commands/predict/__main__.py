@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.errors import ConfigError, DataError, RunError
+from configs.errors import ConfigError, DataError
 from ensemble.cli.checks import check_face_flags, load_plugins
 from ensemble.cli.command_line import load_backend, run_command
 from ensemble.cli.flags import Parser, add_prediction_flags
@@ -17,6 +17,7 @@ from ensemble.commands.predict.photos import (
 )
 from ensemble.model.runtimes import is_export
 from ensemble.runs.run import Run, open_model
+from ensemble.system.files import make_folder
 from ensemble.system.text import table
 
 
@@ -44,7 +45,7 @@ def _predict(argv: Sequence[str] | None) -> None:
     )
     photos = _read_words(args.photos)
     if args.output:
-        _make_folder(args.output)
+        make_folder(args.output)  # before the long work, so that a wrong one fails at once
     if any(photo.is_video for photo in photos):
         load_video_reader()
     if not exported:
@@ -56,21 +57,21 @@ def _predict(argv: Sequence[str] | None) -> None:
     from ensemble.system.progress import progress_bar
 
     predictor = make_predictor(run or args.run, search, args.min_confidence)
+    detector, classes = predictor.search.settings.detector, predictor.classes
     pictures = PictureFolder(args.output) if args.output else None
     predictions: list[Prediction] = []
-    detector = predictor.search.settings.detector
 
     def save() -> dict[str, str]:
         texts = {
-            "json": as_json(str(args.run), detector, predictor.classes, predictions),
-            "csv": as_csv(detector, predictor.classes, predictions),
+            "json": as_json(str(args.run), detector, classes, predictions),
+            "csv": as_csv(detector, classes, predictions),
         }
-        for ending, text in texts.items():
-            if args.output:
+        if args.output:
+            for ending, text in texts.items():
                 Run(args.output).write(f"predictions.{ending}", text)
         return texts
 
-    save()  # marks the folder as output: its pictures are never input, even after an interrupt
+    save()  # marks the folder as output, so that its pictures are never input
     with progress_bar("Predicting", len(photos)) as bar:
         for faces, found in predictor.predict_all(read_frames(photos, args.every)):
             predictions += found
@@ -78,10 +79,12 @@ def _predict(argv: Sequence[str] | None) -> None:
                 pictures.add(faces, found, predictor if args.explain else None)
             bar.update()
     texts = save()
-    print(texts.get(args.format) or "\n".join(table(table_rows(predictions))), end="")
-    if args.format == "table":
-        where = f"; {args.output}/ holds predictions and pictures" if args.output else ""
-        print(f"\n{summarize(detector, predictions)}{where}")
+    if args.format in texts:
+        print(texts[args.format], end="")
+        return
+    print("\n".join(table(table_rows(predictions))))
+    where = f"; {args.output}/ holds predictions and pictures" if args.output else ""
+    print(f"{summarize(detector, predictions)}{where}")
 
 
 def _parser() -> Parser:
@@ -123,16 +126,6 @@ def _parser() -> Parser:
     )
     add_prediction_flags(parser)
     return parser
-
-
-def _make_folder(path: Path) -> None:
-    """Makes the folder before the long work, so that a wrong one fails at once."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"The folder {path} cannot be made ({error.strerror}). Choose another --output."
-        ) from error
 
 
 def _read_words(words: Sequence[str]) -> list[Photo]:

@@ -48,7 +48,7 @@ from ensemble.data.registry import (
 )
 from ensemble.faces.crops import choose_detector, crop_faces
 from ensemble.faces.registry import DETECTORS, Detector
-from ensemble.system.files import remove_parts, write_atomic
+from ensemble.system.files import make_folder, remove_parts, write_atomic
 from ensemble.system.progress import progress_bar
 
 _JOURNAL = ".journal.jsonl"
@@ -77,12 +77,7 @@ def prepare_faces(raw: Sequence[Path], output: Path, settings: FaceSetConfig) ->
     faces = faces.model_copy(update={"detector": name})
     _check_output(raw, output)
     collection = _read_photos(raw, settings)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(
-            f"The folder '{output}' cannot be made ({error.strerror}). Choose another --output."
-        ) from error
+    make_folder(output)
     journal = Journal(output / _JOURNAL)
     with journal.opened(_decisive(faces)):
         before = {name: PreparedPhoto.read(entry) for name, entry in journal.records.items()}

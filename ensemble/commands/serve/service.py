@@ -156,16 +156,17 @@ class _Service:
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise HTTPException(415, "Send the image file itself as the body, not a form.")
         limit = self._limits.upload_bytes
+        too_large = HTTPException(413, f"The image is larger than {limit / 2**20:g} MB.")
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
-            raise _too_large(limit)
+            raise too_large
         data = bytearray()
         try:
             async with asyncio.timeout(self._limits.upload_seconds):
                 async for chunk in request.stream():
                     data += chunk
                     if len(data) > limit:
-                        raise _too_large(limit)
+                        raise too_large
         except TimeoutError as error:
             raise HTTPException(408, "The image took too long to arrive.") from error
         except ClientDisconnect as error:
@@ -229,7 +230,3 @@ def _json(
     content: dict[str, Any], status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     return JSONResponse(content, status, headers={**_HEADERS, **(headers or {})})
-
-
-def _too_large(limit: int) -> HTTPException:
-    return HTTPException(413, f"The image is larger than {limit / 2**20:g} MB.")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from configs.errors import DataError, WeightsError
+from configs.errors import DataError, RunError, WeightsError
 from configs.schema import FaceConfig, FaceSetConfig
 from ensemble.commands.prepare.__main__ import main
 from ensemble.commands.prepare.face_set import prepare_faces
@@ -318,7 +318,7 @@ def test_a_folder_that_is_no_set_is_left_alone(raw, tmp_path):
 
     with pytest.raises(DataError, match="is there already and is not a set of faces"):
         prepare(raw, tmp_path / "thesis")
-    with pytest.raises(DataError, match="cannot be made"):
+    with pytest.raises(RunError, match="cannot be made"):
         prepare(raw, tmp_path / "thesis" / "chapter.txt" / "faces")
     for inside in (raw, raw / "faces"):
         with pytest.raises(DataError, match="among the photos"):
