@@ -7,7 +7,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -27,10 +27,7 @@ class LockedError(Exception):
 
 @contextmanager
 def locked(
-    path: Path,
-    *,
-    timeout: float = math.inf,
-    waiting: Callable[[], object] = lambda: None,
+    path: Path, *, timeout: float = math.inf, waiting: Callable[[], object] = lambda: None
 ) -> Iterator[None]:
     """Holds a lock during a `with` block.
 
@@ -49,88 +46,88 @@ def locked(
         OSError: If the file cannot be written.
     """
     end = time.monotonic() + timeout
-    lock = _acquire(_Flock(path) if fcntl else _TouchedFile(path))
-    if not lock.held and timeout > 0:
+    attempt = _Attempt(path)
+    acquired = attempt.acquire()
+    if not acquired and timeout > 0:
         waiting()
-    while not lock.held:
-        if time.monotonic() >= end and lock.holder_is_alive:
-            raise LockedError(_describe_owner(lock.path))
+    while not acquired:
+        if time.monotonic() >= end and attempt.holder_is_alive:
+            raise LockedError(attempt.describe_holder())
         time.sleep(_POLL)
-        lock = _acquire(lock)
-    try:
+        acquired = attempt.acquire()
+    with attempt.held:
         yield
-    finally:
-        lock.release()
 
 
-class _Flock:
-    """A lock that the system keeps."""
-
-    holder_is_alive = True
-    held = False
+class _Attempt:
+    """Attempts to acquire a lock, by `flock` as long as the file system has it."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.held = ExitStack()  # frees the lock when it is closed
+        self.holder_is_alive = self._native = fcntl is not None
+        self._path = path
+        self._marker = path.with_name(f"{path.name}.held")  # where there is no `flock`
+        self._seen: tuple[object, float] | None = None  # state of the marker, and since when
 
     def acquire(self) -> bool:
-        self._file = self.path.open("a+b", buffering=0)
+        """Attempts once, without waiting."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            current = os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
-        except (BlockingIOError, PermissionError):  # the latter on some network file systems
-            self._file.close()
-            return False
-        except FileNotFoundError:
-            current = False
-        except OSError:
-            self._file.close()
-            raise
-        if not current:  # the previous holder has just removed the file
-            self._file.close()
-            return self.acquire()
-        self._file.truncate(0)
-        self._file.write(_owner())
+            return self._acquire_flock() if self._native else self._acquire_marker()
+        except OSError as error:
+            if not self._native or error.errno not in _MISSING:
+                raise
+            self._native = self.holder_is_alive = False
+            return self._acquire_marker()
+
+    def describe_holder(self) -> str:
+        """Returns the process that the lock's file names."""
+        pid, host = _read_owner(self._path if self._native else self._marker)
+        where = "" if host == platform.node() else f" on {host}"
+        return f"process {pid}{where}" if pid else "another process"
+
+    def _acquire_flock(self) -> bool:
+        with ExitStack() as stack:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+            stack.callback(os.close, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):  # the latter on network file systems
+                return False
+            try:
+                is_current = os.path.samestat(os.fstat(descriptor), self._path.stat())
+            except FileNotFoundError:
+                is_current = False
+            if not is_current:  # the previous holder has just removed the file
+                return self._acquire_flock()
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, _owner())
+            stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # also for forked children
+            stack.callback(self._path.unlink, missing_ok=True)
+            self.held = stack.pop_all()
         return True
 
-    def release(self) -> None:
-        self.path.unlink(missing_ok=True)
-        fcntl.flock(self._file, fcntl.LOCK_UN)  # also for children that inherited it
-        self._file.close()
-
-
-class _TouchedFile:
-    """A lock that is a file beside the path, touched as long as it is held."""
-
-    holder_is_alive = False  # until the holder is seen to touch the file
-    held = False
-
-    def __init__(self, path: Path) -> None:
-        self.path = path.with_name(f"{path.name}.held")
-        self._released = threading.Event()
-        self._seen: tuple[object, float] | None = None  # state of the file, and since when
-
-    def acquire(self) -> bool:
+    def _acquire_marker(self) -> bool:
         try:
-            with self.path.open("xb") as file:
+            with self._marker.open("xb") as file:
                 file.write(_owner())
         except FileExistsError:
             if not self._is_stale():
                 return False
-            self.path.unlink(missing_ok=True)
-            return self.acquire()
-        threading.Thread(target=self._touch, daemon=True).start()
+            self._marker.unlink(missing_ok=True)
+            return self._acquire_marker()
+        released = threading.Event()
+        threading.Thread(target=_touch, args=(self._marker, released), daemon=True).start()
+        self.held.callback(self._marker.unlink, missing_ok=True)
+        self.held.callback(released.set)
         return True
 
-    def release(self) -> None:
-        self._released.set()
-        self.path.unlink(missing_ok=True)
-
     def _is_stale(self) -> bool:
-        pid, host = _read_owner(self.path)
+        """Returns whether the marker's process has ended, or it was not touched for long."""
+        pid, host = _read_owner(self._marker)
         if host == platform.node() and not _is_alive(pid):
             return True
         try:
-            state = pid, host, self.path.stat().st_mtime_ns
+            state = pid, host, self._marker.stat().st_mtime_ns
         except FileNotFoundError:
             return False
         now = time.monotonic()
@@ -139,21 +136,11 @@ class _TouchedFile:
             self._seen = state, now
         return now - self._seen[1] > _STALE
 
-    def _touch(self) -> None:
-        while not self._released.wait(_BEAT):
-            with suppress(OSError):
-                os.utime(self.path)
 
-
-def _acquire(lock: _Flock | _TouchedFile) -> _Flock | _TouchedFile:
-    """Attempts once; returns another kind of lock where the file system has no `flock`."""
-    try:
-        lock.held = lock.acquire()
-    except OSError as error:
-        if isinstance(lock, _TouchedFile) or error.errno not in _MISSING:
-            raise
-        return _acquire(_TouchedFile(lock.path))
-    return lock
+def _touch(path: Path, released: threading.Event) -> None:
+    while not released.wait(_BEAT):
+        with suppress(OSError):
+            os.utime(path)
 
 
 def _owner() -> bytes:
@@ -169,19 +156,12 @@ def _read_owner(path: Path) -> tuple[int, str]:
         return 0, ""
 
 
-def _describe_owner(path: Path) -> str:
-    pid, host = _read_owner(path)
-    where = "" if host == platform.node() else f" on {host}"
-    return f"process {pid}{where}" if pid else "another process"
-
-
 def _is_alive(pid: int) -> bool:
-    if os.name == "nt":  # where signal 0 would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
+    if os.name != "nt":  # where signal 0 would end it
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # another user's
+            pass
     return True
