@@ -37,7 +37,7 @@ def read_config(name: str) -> dict[str, Any]:
     try:
         values = load_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"The config {name} is no valid YAML: {yaml_problem(error)}.") from error
+        raise ConfigError(f"The config {name} is not valid YAML: {yaml_problem(error)}.") from error
     if values is not None and not isinstance(values, dict):
         raise ConfigError(
             f"The config {name} must hold settings such as `training: {{epochs: 20}}`. "

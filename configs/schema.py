@@ -74,7 +74,7 @@ def _as_mapping(value: Any, form: str = "") -> Any:
         key.strip() if sign else "": (rest if sign else key).strip() for key, sign, rest in pairs
     }
     if form and "" in mapping:
-        raise ValueError(f"{mapping['']!r} stands without {form}")
+        raise ValueError(f"{mapping['']!r} has no {form}")
     return mapping
 
 
@@ -83,17 +83,17 @@ def _as_weights(value: Any) -> Any:
     if not isinstance(mapping, Mapping) or "" not in mapping:
         return mapping
     if len(mapping) > 1:
-        raise ValueError(f"{mapping['']!r} stands without a branch; write BRANCH={mapping['']}")
+        raise ValueError(f"{mapping['']!r} has no branch; write BRANCH={mapping['']}")
     return mapping[""]
 
 
 def _as_factors(value: Any) -> Any:
-    return _as_mapping(value, "a branch; write BRANCH=FACTOR")
+    return _as_mapping(value, "branch; write BRANCH=FACTOR")
 
 
 def _as_groups(value: Any) -> Any:
     """Reads `negative=anger+disgust,positive=happy` as name to members."""
-    mapping = _as_mapping(value, "a new name; write NEW=A+B")
+    mapping = _as_mapping(value, "new name; write NEW=A+B")
     if not isinstance(mapping, Mapping):
         return mapping
     return {
@@ -363,12 +363,12 @@ class ModelConfig(Settings):
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(
-                f"branch {twice[0]!r} stands twice; tag the second one: {twice[0]},{twice[0]}:b"
+                f"branch {twice[0]!r} occurs twice; tag the second one: {twice[0]},{twice[0]}:b"
             )
         stray = sorted(set(self.weights) - set(labels)) if isinstance(self.weights, dict) else []
         if stray:
             raise ValueError(
-                f"weights are given for {stray[0]!r}, which is no branch of this model "
+                f"weights are given for {stray[0]!r}, which is not a branch of this model "
                 f"({', '.join(labels)})"
             )
         return self

@@ -92,11 +92,11 @@ class Space(Settings):
         if not self.values:
             raise ValueError(f"the {self.kind} is empty; name at least one value")
         if self.step is not None:
-            raise ValueError("a step goes with int and float alone")
+            raise ValueError("only int and float take a step")
         texts = [str(value) for value in self.values]
         twice = [text for text in texts if texts.count(text) > 1]
         if twice:
-            raise ValueError(f"the value {twice[0]} stands twice")
+            raise ValueError(f"the value {twice[0]} occurs twice")
 
     def _check_range(self) -> None:
         numbers = [value for value in self.values if isinstance(value, int | float)]
@@ -110,7 +110,7 @@ class Space(Settings):
         if self.kind == "int" and any(value != int(value) for value in whole):
             raise ValueError(f"int takes whole numbers. Received: {whole}")
         if self.step is not None and (self.kind == "log" or self.step <= 0):
-            raise ValueError(f"a step is above 0 and goes with int and float. Got: {self.step}")
+            raise ValueError(f"a step is above 0 and only int and float take one. Got: {self.step}")
 
 
 def _read_text(value: Any) -> Any:

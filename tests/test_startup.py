@@ -136,7 +136,7 @@ def test_a_mistake_in_a_flag_is_told(arguments, told):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("model: [vgg16", "is no valid YAML"),
+        ("model: [vgg16", "is not valid YAML"),
         ("traning: {epochs: 3}", "Unknown setting `traning`. Did you mean `training`?"),
         ("training: {epoch: 3}", "Did you mean `training.epochs`?"),
         ("- vgg16", "must hold settings"),
@@ -169,7 +169,7 @@ def test_all_mistakes_are_told_in_one_go(tmp_path):
         ("runs/nowhere --split tset", "--split"),
         ("runs/nowhere --source foldr", "Did you mean 'folder'?"),
         ("runs/nowhere --map happiness=happy", "--map says which labels of other data"),
-        ("runs/nowhere --data faces --map happy", "'happy' stands without a new name"),
+        ("runs/nowhere --data faces --map happy", "'happy' has no new name"),
         ("runs/nowhere --protocol most", "must be 'majority'"),
         ("runs/nowhere --protocol plurality", "--protocol without --data"),
         ("runs/nowhere --source folder --merge a=b+c", "--source and --merge without --data"),
@@ -185,7 +185,7 @@ def test_a_mistake_in_evaluating_is_told(arguments, told):
         ("", "RUN"),
         ("runs/nowhere", "--format"),
         ("runs/nowhere --format onxn", "invalid choice: 'onxn'"),
-        ("runs/nowhere --format saved_model", "runs/nowhere is no finished run"),
+        ("runs/nowhere --format saved_model", "runs/nowhere is not a finished run"),
     ],
 )
 def test_a_mistake_in_exporting_is_told(arguments, told):
@@ -197,7 +197,7 @@ def test_a_mistake_in_exporting_is_told(arguments, told):
     [
         ("ensemble.report", "RUN"),
         ("ensemble.report runs/nowhere", "runs/nowhere is neither a finished run nor a search"),
-        ("ensemble.train --reproduce runs/nowhere", "runs/nowhere is no finished run"),
+        ("ensemble.train --reproduce runs/nowhere", "runs/nowhere is not a finished run"),
     ],
 )
 def test_a_run_that_is_not_there_is_told(arguments, told):
@@ -270,7 +270,7 @@ def test_a_worker_without_its_chiefs_address_is_told(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("runs/none", "-"), "runs/none is no finished run"),
+        (("runs/none", "-"), "runs/none is not a finished run"),
         (("none.keras", "-"), "There is no model file none.keras"),
         (("MODEL", "README.mdd"), "Did you mean 'README.md'?"),
         (("MODEL", "-", "--faces", "yunett"), "Did you mean 'yunet'?"),
@@ -295,7 +295,7 @@ def test_a_mistake_in_predicting_is_told(words, told, tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("runs/none",), "runs/none is no finished run"),
+        (("runs/none",), "runs/none is not a finished run"),
         (("MODEL", "--port", "99999"), "Choose another --port"),
         (("MODEL", "--host", "256.1.1.1"), "The address 256.1.1.1:8000 cannot be used"),
         (("MODEL", "--max-megabytes", "0"), "--max-megabytes is above 0. Received: 0.0"),

@@ -203,7 +203,7 @@ def _unfreeze_errors(config: ExperimentConfig) -> Iterator[str]:
             yield from _error_of(check_stages, BRANCHES.get(backbones[label]), stages)
     for label in sorted(set(config.training.fine_tuning.factors) - set(backbones)):
         yield (
-            f"`training.fine_tuning.factors` has {label!r}, which is no branch of this model "
+            f"`training.fine_tuning.factors` has {label!r}, which is not a branch of this model "
             f"({', '.join(backbones)})."
         )
     if config.from_scratch and config.model.standardize:

@@ -113,7 +113,7 @@ def _read_base(
     """Returns the settings that flags are put upon."""
     if resumed is not None and (config or reproduced or flags - _MACHINE_SETTINGS):
         raise ConfigError(
-            "--resume goes on with the settings of the run; no other flags than --cache and "
+            "--resume continues with the settings of the run; no other flags than --cache and "
             f"--devices go with it. To train with others: --config {resumed / 'config.yaml'}."
         )
     if reproduced is not None and (config or flags - _MACHINE_SETTINGS - _FOLDER_SETTINGS):

@@ -71,7 +71,7 @@ class Parser(argparse.ArgumentParser):
 def describe_parts() -> str:
     """Returns the parts known for --branches, --head, --source and --faces, for the help."""
     lines = [
-        f"branches: {', '.join(BRANCHES.names())} (python -m ensemble.branches tells more)",
+        f"branches: {', '.join(BRANCHES.names())} (python -m ensemble.branches lists them)",
         "",
         "heads, with their options as --model.head.OPTION VALUE:",
     ]
@@ -192,7 +192,7 @@ class SettingsParser(Parser):
             try:
                 yield flag.removeprefix("--"), load_yaml(value)
             except yaml.YAMLError as error:
-                self.error(f"argument {flag}: {value!r} is no valid YAML: {yaml_problem(error)}")
+                self.error(f"argument {flag}: {value!r} is not valid YAML: {yaml_problem(error)}")
 
 
 def _metavar(info: FieldInfo) -> str:

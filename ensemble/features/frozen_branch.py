@@ -162,7 +162,7 @@ class FrozenBranch:
     def _as_stored(self, maps: np.ndarray) -> np.ndarray:
         if not np.abs(maps).max(initial=0) <= np.finfo(self.key.dtype).max:  # NaN is not
             raise ConfigError(
-                f"Features of branch {self.label!r} are no finite numbers of {self.key.dtype}. "
+                f"Features of branch {self.label!r} are not finite numbers of {self.key.dtype}. "
                 "Use --features.dtype float32, --features.precision float32 or other --weights."
             )
         return maps.astype(self.key.dtype, copy=False)
@@ -210,7 +210,7 @@ def read_features(
         if not found.all():
             raise StoreError(
                 f"{(~found).sum()} features of branch {key.branch!r} have gone from {store.folder} "
-                "since they were stored. Start again, and they are extracted anew."
+                "since they were stored. Start again, and they are extracted again."
             )
     return features
 

@@ -152,7 +152,7 @@ def _require(*packages: str) -> None:
 def _find_problem(card: Any) -> str | None:
     """Returns what is wrong with a card, or None."""
     if not isinstance(card, dict) or card.get("version") != CARD_VERSION:
-        return f"is no card of version {CARD_VERSION}"
+        return f"is not a card of version {CARD_VERSION}"
     if (format := str(card.get("format"))) not in RUNTIMES:
         return f"has a mistake: {unknown('format', format, list(RUNTIMES)).rstrip('.')}"
     size, classes, files = card.get("image_size"), card.get("classes"), card.get("files")

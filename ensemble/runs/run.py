@@ -86,7 +86,7 @@ class Run:
         missing = [name for name in needed if not (run.folder / name).is_file()]
         if missing:
             raise RunError(
-                f"{folder} is no finished run: it has no {' and no '.join(missing)}. "
+                f"{folder} is not a finished run: it has no {' and no '.join(missing)}. "
                 "Name a folder that ensemble.train has written, such as runs/NAME."
             )
         return run
@@ -101,13 +101,13 @@ class Run:
         run = cls(folder)
         if not (run.folder / "config.yaml").is_file():
             raise RunError(
-                f"{folder} is no run: it has no config.yaml. "
+                f"{folder} is not a run: it has no config.yaml. "
                 "Name a folder that ensemble.train has begun, such as runs/NAME."
             )
         if (run.folder / "report.md").exists() and not (run.folder / "checkpoint.npz").exists():
             raise RunError(
-                f"{folder} has come to its end. "
-                f"Train anew with --config {run.folder / 'config.yaml'}."
+                f"{folder} has finished already. "
+                f"Train again with --config {run.folder / 'config.yaml'}."
             )
         return run
 
@@ -214,8 +214,10 @@ def absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns the plain settings of an experiment with absolute paths of data, weights, plugins."""
     data, model = dict(settings["data"]), dict(settings["model"])
     data["root"] = [str(Path(root).absolute()) for root in data["root"]]
-    data["labels"] = _absolute(data.get("labels"))
-    data["faces"] = {**data["faces"], "model": _absolute(data["faces"].get("model"))}
+    data["faces"] = dict(data["faces"])
+    for section, name in ((data, "labels"), (data["faces"], "model")):
+        if section.get(name):
+            section[name] = _absolute(section[name])
     weights = model["weights"]
     model["weights"] = (
         {label: _absolute(source) for label, source in weights.items()}
@@ -226,9 +228,9 @@ def absolute_paths(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "data": data, "model": model, "plugins": plugins}
 
 
-def _absolute(text: str | None) -> str | None:
+def _absolute(text: str) -> str:
     """Returns the absolute path of a file; other texts, such as "imagenet", as they are."""
-    return str(Path(text).absolute()) if text and Path(text).is_file() else text
+    return str(Path(text).absolute()) if Path(text).is_file() else text
 
 
 def _make_folder(first: Path, *, unique: bool) -> Path:

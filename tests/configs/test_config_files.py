@@ -120,15 +120,15 @@ def test_a_folder_is_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"model: [vgg16\ntraining: 3", "is no valid YAML: .* in line 2, column 9"),
+        (b"model: [vgg16\ntraining: 3", "is not valid YAML: .* in line 2, column 9"),
         (b"a: 1\nb: {c: 1, d: 2,\n  c: 3}", "'c' in line 2 occurs again in line 3, column 3"),
         (b"a: {b: 1}\n'a': {c: 2}", "'a' in line 1 occurs again in line 2, column 1"),
-        (b"a: 1\n\tb: 2", "is no valid YAML: .* in line 2, column 1"),
+        (b"a: 1\n\tb: 2", "is not valid YAML: .* in line 2, column 1"),
         (b"- vgg16\n- resnet50", "must hold settings .* Received: list"),
         (b"vgg16", "must hold settings .* Received: str"),
-        (b"a: !!python/object/apply:os.getcwd []", "is no valid YAML"),
+        (b"a: !!python/object/apply:os.getcwd []", "is not valid YAML"),
         (b"\xff\xfe\x00\x80", "cannot be read"),
-        (b"a: \x07", "is no valid YAML"),
+        (b"a: \x07", "is not valid YAML"),
     ],
 )
 def test_a_file_that_holds_no_settings_is_refused(content, told, tmp_path):

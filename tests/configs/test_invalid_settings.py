@@ -71,7 +71,7 @@ def test_an_unknown_setting_is_answered_with_its_neighbours(values, told):
 
 def test_a_rule_between_settings_is_told_in_its_own_words():
     assert sentences({"model": {"branches": "vgg16,vgg16"}}) == [
-        "`model`: branch 'vgg16' stands twice; tag the second one: vgg16,vgg16:b."
+        "`model`: branch 'vgg16' occurs twice; tag the second one: vgg16,vgg16:b."
     ]
 
 

@@ -65,7 +65,7 @@ def test_a_model_has_a_branch():
 
 def test_a_branch_that_stands_twice_needs_a_tag():
     assert messages(ModelConfig, {"branches": "vgg16,vgg16"}) == [
-        "Value error, branch 'vgg16' stands twice; tag the second one: vgg16,vgg16:b"
+        "Value error, branch 'vgg16' occurs twice; tag the second one: vgg16,vgg16:b"
     ]
 
 
@@ -93,13 +93,13 @@ def test_weights_go_to_branches_by_label(weights):
 def test_weights_of_no_branch_are_refused():
     (message,) = messages(ModelConfig, {"branches": "vgg16", "weights": "vgg16:b=a.h5"})
 
-    assert "'vgg16:b', which is no branch of this model (vgg16)" in message
+    assert "'vgg16:b', which is not a branch of this model (vgg16)" in message
 
 
 def test_weights_for_one_and_for_all_are_not_mixed():
     (message,) = messages(ModelConfig, {"branches": "vgg16", "weights": "random,vgg16=a.h5"})
 
-    assert "'random' stands without a branch" in message
+    assert "'random' has no branch" in message
 
 
 @pytest.mark.parametrize("classes", ["happy, sad", ["happy", "sad"], "happy,sad,"])

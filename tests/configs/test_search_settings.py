@@ -46,7 +46,7 @@ def test_a_space_is_written_as_it_is_read(space):
     [
         ([], "the choice is empty"),
         ({"subsets": []}, "the subsets is empty"),
-        ([1, 1], "the value 1 stands twice"),
+        ([1, 1], "the value 1 occurs twice"),
         (3, "a space is written [a, b, ...]"),
         ({"lgo": [1, 2]}, "Received: {'lgo': [1, 2]}"),
         ({"log": [1, 2], "int": [1, 2]}, "a space is written"),
@@ -56,7 +56,7 @@ def test_a_space_is_written_as_it_is_read(space):
         ({"float": ["low", "high"]}, "float takes the lowest and the highest value"),
         ({"int": [1, 2.5]}, "int takes whole numbers"),
         ({"float": [0, 1], "step": 0}, "a step is above 0"),
-        ({"log": [1, 2], "step": 1}, "a step is above 0 and goes with int and float"),
+        ({"log": [1, 2], "step": 1}, "a step is above 0 and only int and float take one"),
         ({"float": 3}, "float takes a list. Received: 3"),
     ],
 )

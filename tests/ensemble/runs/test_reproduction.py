@@ -80,7 +80,7 @@ def test_an_epoch_less_is_a_difference_and_a_version_a_remark(tmp_path):
     [
         (["--epochs", "3"], "--reproduce trains with the settings of the run"),
         (["--config", "three_class"], "--reproduce trains with the settings of the run"),
-        (["--resume", "elsewhere"], "--resume goes on with the settings of the run"),
+        (["--resume", "elsewhere"], "--resume continues with the settings of the run"),
     ],
 )
 def test_other_settings_are_refused(flags, told, tmp_path, capsys):
@@ -110,4 +110,4 @@ def test_a_damaged_or_missing_run_costs_a_sentence(tmp_path, capsys):
         shutil.rmtree(damaged)
 
     assert train(["--reproduce", str(tmp_path / "none")]) == 2
-    assert "is no finished run: it has no config.yaml" in capsys.readouterr().err
+    assert "is not a finished run: it has no config.yaml" in capsys.readouterr().err

@@ -238,13 +238,13 @@ def test_a_run_at_its_end_is_refused(make_config, capsys):
 
     assert train(["--resume", str(result.run.folder)]) == 2
 
-    assert "has come to its end" in capsys.readouterr().err
+    assert "has finished already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--resume", "nowhere"], "nowhere is no run"),
+        (["--resume", "nowhere"], "nowhere is not a run"),
         (["--resume", "runs/x", "--epochs", "3"], "no other flags than --cache and --devices"),
     ],
 )
