@@ -470,7 +470,7 @@ def test_damage_is_told_in_a_sentence(exported, tmp_path):
     model = exported / RUNTIMES[values["format"]].file
 
     for change, told in [
-        ({"version": 2}, "no card of version 1"),
+        ({"version": 2}, "not a card of version 1"),
         ({"format": "onxn"}, "Did you mean 'onnx'"),
         ({"format": []}, "Unknown format"),
         ({"classes": "abc"}, "no valid `classes`"),
