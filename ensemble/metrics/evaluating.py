@@ -80,19 +80,10 @@ def evaluate_run(
         labelled = _read_other(run, data, classes, shared)
         part, classes = part or _best_part(labelled), labelled.classes
         images = _other_images(run, labelled, part)
-    if not len(images.split):
-        raise DataError(
-            f"{images.name} has no {part} images. Choose another --split or leave it out."
-        )
     source = data or run.config.data
     cells = read_column(locate(source), group) if group else {}
-
-    inspection = inspect(images.split, ensemble.image_size)
+    inspection = _inspect(images, part, ensemble.image_size)
     readable = inspection.readable
-    if not len(readable):
-        raise DataError(
-            f"None of the {len(images.split)} images of {images.name}, {part}, can be read."
-        )
     probabilities = predict_split(ensemble, readable, flip=flip)
     facts = dict(images.facts)
     if flip:
@@ -126,6 +117,20 @@ def evaluate_run(
         rows = repeat_rows(report.trained_on.repeats)
         run.write_table(f"{folder}/duplicates.csv", REPEAT_COLUMNS, rows)
     return report, folder
+
+
+def _inspect(images: RecordedSplit, part: str, image_size: int) -> Inspection:
+    """Reads all images once; raises DataError where there is nothing to evaluate."""
+    if not len(images.split):
+        raise DataError(
+            f"{images.name} has no {part} images. Choose another --split or leave it out."
+        )
+    inspection = inspect(images.split, image_size)
+    if not len(inspection.readable):
+        raise DataError(
+            f"None of the {len(images.split)} images of {images.name}, {part}, can be read."
+        )
+    return inspection
 
 
 def _own_images(run: Run, part: str, classes: Sequence[str]) -> RecordedSplit:

@@ -1,10 +1,10 @@
-"""The ground that pictures are drawn on: figures, panels, sheets, letters and colours.
+"""Basis of all figures: panels, sheets, fonts and colours.
 
 Figures are built without pyplot and its global state: they need no display, and
 several threads may draw at once. Every part is placed in inches and every name
 is measured before it is placed, so that nothing overlaps, however many classes
 there are and however long their names. The colours of lines are those of Okabe
-and Ito (Color Universal Design, 2008), which colour-blind readers tell apart.
+and Ito (Color Universal Design, 2008), which colour-blind readers can distinguish.
 """
 
 import html
