@@ -56,9 +56,7 @@ class Run:
             return cls(folder, writes=False)
         cls.check_name(config)
         run = cls(_make_folder(folder, unique=config.name is None))
-        settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
-        settings["features"].pop("directory", None)  # it belongs to this machine
-        run.write("config.yaml", write_config(absolute_paths(settings)))
+        run.write_settings(config)
         return run
 
     @staticmethod
@@ -163,6 +161,12 @@ class Run:
     def write_json(self, name: str, record: Mapping[str, Any]) -> Path:
         """Writes a record as JSON; see `write`."""
         return self.write(name, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+    def write_settings(self, config: ExperimentConfig) -> Path:
+        """Writes the settings into the folder, without what belongs to it or to this machine."""
+        settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
+        settings["features"].pop("directory", None)
+        return self.write("config.yaml", write_config(absolute_paths(settings)))
 
     def write_table(
         self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from configs.errors import ConfigError, RunError
 from configs.search import SearchExperiment
 from ensemble.cli.command_line import load_backend, read_experiment, run_command
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ensemble.search")
 
 _IP, _PORT, _ID = "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"
-_SOCKET = "unix"  # in place of an IP: the workers were started by the search itself
+_PARENT = "ENSEMBLE_SEARCH_PROCESS"  # id of the process that started a worker
 _PATIENCE = 60.0  # seconds that workers started by hand wait for the chief
 _SHOWN = 10  # trials in the table
 
@@ -70,9 +72,8 @@ def _work(
     from ensemble.commands.search.tuner import TrialTuner
     from ensemble.commands.search.workers import end_without
 
-    if os.environ[_IP] == _SOCKET:
-        parent = os.getppid()
-        end_without(lambda: os.getppid() == parent, 0)
+    if parent := os.environ.get(_PARENT):
+        end_without(lambda: os.getppid() == int(parent), 0)
     else:
         end_without(study.has_chief, _PATIENCE)
     with study.locked_by_worker(name):
@@ -103,12 +104,13 @@ def _lead(hypermodel: "EnsembleHyperModel", study: Study, command: Sequence[str]
             _check_free(os.environ[_IP], os.environ[_PORT])
             log.info("the chief listens at %s:%s", os.environ[_IP], os.environ[_PORT])
         else:
-            os.environ.update({_IP: _SOCKET, _PORT: str(Path(place) / "chief"), _ID: "chief"})
+            os.environ.update({_IP: "unix", _PORT: str(Path(place) / "chief"), _ID: "chief"})
             count = hypermodel.space.config.search.workers
             count = count or default_workers(hypermodel.feature_sets)
             names = [f"worker{number}" for number in range(count)]
             log.info("%d %s, in %s", count, "workers" if count > 1 else "worker", study.folder)
-        environments = {name: {**os.environ, _ID: name} for name in names}
+        common = {**os.environ, _PARENT: str(os.getpid())}
+        environments = {name: {**common, _ID: name} for name in names}
         workers = Workers(command or [], environments, study.folder)
 
         def watch(oracle: "DurableOracle") -> None:
@@ -187,7 +189,7 @@ class _Display:
         ]
         if total is not None and ended > self._before:
             each = (time.monotonic() - self._started) / (ended - self._before)
-            parts.append(f"about {_duration(each * max(0, total - ended))} left")
+            parts.append(f"about {tqdm.format_interval(each * max(0, total - ended))} left")
         line = ", ".join(parts)
         log.info("%s", f"{line}; best {self._describe(best[0])}" if best else line)
 
@@ -209,14 +211,6 @@ class _Display:
         )
         value = record.metrics[self._objective]
         return f"{self._objective} {value:.4f} in trial {record.number} ({values})"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
 if __name__ == "__main__":

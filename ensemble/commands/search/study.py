@@ -11,7 +11,6 @@ from typing import Any
 
 from configs.errors import RunError
 from configs.files import read_config, write_config
-from configs.schema import ExperimentConfig
 from configs.search import SearchExperiment
 from ensemble.cli.checks import load_plugins
 from ensemble.commands.search.spaces import label
@@ -231,13 +230,6 @@ def completed_trials(folder: Path) -> list[Run]:
     study = Study(folder)
     records = study.best(objective) if objective in objectives() else study.records()
     return [study.trial(record.number) for record in records if record.status == "completed"]
-
-
-def trial_settings(config: ExperimentConfig) -> str:
-    """Returns a trial's settings as YAML, as a run keeps its own."""
-    settings = config.model_dump(mode="json", exclude_none=True, exclude={"name"})
-    settings["features"].pop("directory", None)
-    return write_config(settings)
 
 
 def _is_held(path: Path) -> bool:

@@ -13,7 +13,7 @@ from keras_tuner.errors import FailedTrialError
 
 from configs.errors import ConfigError, RunError, UserError
 from ensemble.commands.search.hypermodel import EnsembleHyperModel
-from ensemble.commands.search.study import Study, TrialRecord, trial_settings
+from ensemble.commands.search.study import Study, TrialRecord
 from ensemble.commands.search.winner import drop_beaten, keep_if_best
 from ensemble.metrics.evaluating import write_results
 from ensemble.metrics.metrics import objectives
@@ -108,7 +108,7 @@ class TrialTuner(base_tuner.BaseTuner):
         """Returns the record of a completed trial, and the seconds of its training."""
         run = self._study.trial(record.number)
         config, _ = self._models.trial_of(hp)
-        run.write("config.yaml", trial_settings(config))
+        run.write_settings(config)
         result = self._models.train(hp, self._models.build(hp))
         history = result.history
         if self._objective not in result.metrics:

@@ -21,7 +21,7 @@ from ensemble.commands.compare.results import (
     gains_of_fusion,
     spread_over_seeds,
 )
-from ensemble.commands.search.study import Study, TrialRecord, trial_settings
+from ensemble.commands.search.study import Study, TrialRecord
 from ensemble.metrics.evaluating import write_results
 from ensemble.metrics.predictions import Predictions
 from ensemble.metrics.report import Report, TrainingSummary
@@ -379,7 +379,7 @@ def search_folder(tmp_path: Path) -> Path:
             study.write(TrialRecord(number, "failed", values, reason="none"))
             continue
         trial = study.trial(number)
-        trial.write("config.yaml", trial_settings(make_settings(branches)))
+        trial.write_settings(make_settings(branches))
         write_predictions(trial, predict(range(count)))
         study.write(TrialRecord(number, "completed", values, {"val_macro_f1": count / 300}))
     return study.folder

@@ -76,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def finish(process: "subprocess.Popen[str]", code: int = 0) -> str:
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == code, output
     return output
 
@@ -88,7 +88,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def wait_for_trials(folder: Path, count: int) -> dict[str, int]:
     """Waits until so many trials have ended; returns when each of them did."""
-    end = time.monotonic() + 100
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         found = {path.parent.name: path.stat().st_mtime_ns for path in ended(folder)}
         if len(found) >= count:
