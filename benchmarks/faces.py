@@ -67,12 +67,12 @@ def main() -> None:
                 print(f"{name:<10} {error}")
                 break
             if detector is not None:
-                cells = [f"{name:<10} {threshold:>5}", judge(detector, photos, total)]
+                cells = [f"{name:<10} {threshold:>5}", evaluate(detector, photos, total)]
                 cells += [count(detector, images) for images in crops.values()]
                 print("  ".join(cells))
 
 
-def judge(detector, photos: Sequence[Photo], total: int) -> str:
+def evaluate(detector, photos: Sequence[Photo], total: int) -> str:
     """Returns how many marked faces are found, how many others, and the time a photo takes."""
     found = false = 0
     results, milliseconds = search(detector, [photo.pixels for photo in photos])

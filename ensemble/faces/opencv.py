@@ -1,6 +1,9 @@
 """OpenCV, which comes with the extra `faces` and is loaded on first need."""
 
+import threading
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from configs.errors import ConfigError
 
@@ -25,3 +28,10 @@ def load_opencv(
             f"or {alternative}."
         ) from error
     return cv2
+
+
+class PerThread(threading.local):
+    """An object of OpenCV that keeps state, built once in each thread that uses it."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self.value = build()

@@ -35,8 +35,8 @@ def _predict(argv: Sequence[str] | None) -> None:
     exported = is_export(args.run)
     if args.explain and exported:
         raise ConfigError(
-            f"--explain needs the run that the export {args.run} was made of, whose branches can "
-            "be told apart. Name that run."
+            f"--explain needs the run that the export {args.run} was made of, whose branches "
+            "are separate. Name that run."
         )
     run = open_model(args.run)
     load_plugins(run.config.plugins if run else [])

@@ -244,7 +244,7 @@ class Predictor:
 
         if not isinstance(self.model, MultiBranchModel):
             raise ConfigError(
-                "An exported model cannot be explained, as its branches cannot be told apart. "
+                "An exported model cannot be explained, as its branches are not separate. "
                 "Name the run that it was made of."
             )
         return Explainer(self.model)

@@ -148,7 +148,9 @@ class _Service:
             async with asyncio.timeout(self._limits.response_seconds):
                 return await self._predict(data, explained)
         except TimeoutError as error:
-            raise HTTPException(503, "The answer took too long.", {"Retry-After": "5"}) from error
+            raise HTTPException(
+                503, "The prediction took too long.", {"Retry-After": "5"}
+            ) from error
         finally:
             self._in_work -= 1
 

@@ -3,15 +3,13 @@
 Viola and Jones, Rapid Object Detection using a Boosted Cascade of Simple Features, CVPR 2001.
 """
 
-import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from configs.errors import ConfigError, WeightsError
 from configs.files import expand_home
-from ensemble.faces.opencv import load_opencv
+from ensemble.faces.opencv import PerThread, load_opencv
 from ensemble.faces.registry import Box, DetectorSpec, Face, register_detector
 
 CASCADE = "haarcascade_frontalface_alt.xml"
@@ -34,31 +32,25 @@ class Haar:
 
     def __init__(self, path: Path, threshold: int) -> None:
         self._cv2 = load_opencv("Face detector 'haar' needs")
-        self._path = path
         self._threshold = threshold
-        self._local = threading.local()
         try:
-            empty = self._cascade().empty()
+            self._cascade = PerThread(lambda: self._cv2.CascadeClassifier(str(path)))
+            empty = self._cascade.value.empty()
         except (self._cv2.error, SystemError):
             empty = True
         if empty:
-            raise WeightsError(f"{path} is no cascade. Leave out --face-model to use {CASCADE}.")
+            raise WeightsError(f"{path} is not a cascade. Leave out --face-model to use {CASCADE}.")
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         """Returns the faces in an image; their score is the number of windows that agree."""
         grey = self._cv2.equalizeHist(self._cv2.cvtColor(image, self._cv2.COLOR_RGB2GRAY))
-        boxes, counts = self._cascade().detectMultiScale2(
+        boxes, counts = self._cascade.value.detectMultiScale2(
             grey, scaleFactor=_SCALE_FACTOR, minNeighbors=self._threshold, minSize=_MIN_SIZE
         )
         return [
             Face(Box(*map(float, box)), float(count))
             for box, count in zip(boxes, np.ravel(counts), strict=True)
         ]
-
-    def _cascade(self) -> Any:
-        if not hasattr(self._local, "cascade"):
-            self._local.cascade = self._cv2.CascadeClassifier(str(self._path))
-        return self._local.cascade
 
 
 def build_haar(model: Path | None, threshold: float | None) -> Haar:

@@ -4,15 +4,13 @@ Wu, Peng and Yu, YuNet: A Tiny Millisecond-level Face Detector, Machine
 Intelligence Research 20, 2023. The model is from OpenCV Zoo (MIT licence).
 """
 
-import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from configs.errors import WeightsError
 from ensemble.faces.downloads import Download, find_download
-from ensemble.faces.opencv import load_opencv
+from ensemble.faces.opencv import PerThread, load_opencv
 from ensemble.faces.registry import Box, DetectorSpec, Face, register_detector
 
 MODEL = Download(
@@ -40,31 +38,22 @@ class YuNet:
     """
 
     def __init__(self, model: Path, threshold: float) -> None:
-        self._cv2 = load_opencv("Face detector 'yunet' needs")
-        self._model = model
-        self._threshold = threshold
-        self._local = threading.local()
-        self._network()
+        cv2 = load_opencv("Face detector 'yunet' needs")
+        settings = ((320, 320), threshold, _OVERLAP, _MAX_CANDIDATES)
+        try:
+            self._network = PerThread(lambda: cv2.FaceDetectorYN.create(str(model), "", *settings))
+        except (cv2.error, SystemError) as error:
+            raise WeightsError(
+                f"OpenCV {cv2.__version__} cannot read {model} as YuNet. "
+                f"Give {MODEL.name} with --face-model, or leave that flag out."
+            ) from error
 
     def __call__(self, image: np.ndarray) -> list[Face]:
         """Returns the faces in an image."""
-        network = self._network()
+        network = self._network.value
         network.setInputSize((image.shape[1], image.shape[0]))
         _, rows = network.detect(np.ascontiguousarray(image[:, :, ::-1]))
         return [] if rows is None else [_read_face(row.tolist()) for row in rows]
-
-    def _network(self) -> Any:
-        if not hasattr(self._local, "network"):
-            try:
-                self._local.network = self._cv2.FaceDetectorYN.create(
-                    str(self._model), "", (320, 320), self._threshold, _OVERLAP, _MAX_CANDIDATES
-                )
-            except (self._cv2.error, SystemError) as error:
-                raise WeightsError(
-                    f"OpenCV {self._cv2.__version__} cannot read {self._model} as YuNet. "
-                    f"Give {MODEL.name} with --face-model, or leave that flag out."
-                ) from error
-        return self._local.network
 
 
 def _read_face(row: list[float]) -> Face:

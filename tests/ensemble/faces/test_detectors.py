@@ -124,7 +124,7 @@ def test_a_file_that_is_no_model_is_told_in_a_sentence(cv2, tmp_path):
     with pytest.raises(WeightsError, match=r"cannot read .*model\.onnx as YuNet"):
         build_detector("yunet", path)
     if hasattr(cv2, "CascadeClassifier"):
-        with pytest.raises(WeightsError, match="is no cascade"):
+        with pytest.raises(WeightsError, match="is not a cascade"):
             build_detector("haar", path)
 
 

@@ -253,7 +253,7 @@ def test_an_export_searches_faces_as_its_run_was_trained(run, exported, ensemble
 
     search = Predictor(folder).search
 
-    assert (search.margin, search.no_face) == (0.3, "whole")
+    assert (search.settings.margin, search.settings.no_face) == (0.3, "whole")
     assert search.detector is not None
     assert not search.accepts_crops
 
