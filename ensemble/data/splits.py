@@ -11,7 +11,7 @@ from configs.errors import DataError
 # The public test split of FER2013 is used for validation, as by its authors.
 _WORDS = {
     "train": "train|training|trn",
-    "validation": "val|valid|validate|validation|eval|evaluation|dev|devel|development|publictest",
+    "validation": "val|valid|validate|validation|dev|devel|development|publictest",
     "test": "test|testing|tst|holdout|privatetest",
 }
 _AROUND = (  # what may stand around these words, as in `train_images` or `FER2013Valid`
@@ -22,7 +22,9 @@ _PATTERNS = {
     split: re.compile(rf"(?:{_AROUND})*(?:{words})(?:{_AROUND})*")
     for split, words in _WORDS.items()
 }
-_HINT = re.compile(rf"{'|'.join(_WORDS.values())}|train(s|val|test|i[a-z]*)|valid[a-z]*|tests")
+_HINT = re.compile(
+    rf"{'|'.join(_WORDS.values())}|eval|evaluation|train(s|val|test|i[a-z]*)|valid[a-z]*|tests"
+)
 _VARIANT = re.compile(  # what may stand beside these words in a name that is no known split
     rf"{_AROUND}|my|v|ver|version|x|new|old|final|raw|clean|cleaned|aug|augmented|original|aligned|"
     "cropped|resized|balanced|small|full|extra|fold|part|copy"

@@ -86,6 +86,13 @@ def _has_codes(files: Files) -> bool:
 def _load_tables(location: Location, tables: list[Table]) -> Collection:
     files = open_images(location, tables[0])
     images = {"/".join(PurePosixPath(name).parts[-2:]): name for name in files.names()}
+    width = len(tables[0].columns)
+    for table in find_tables(location, lambda table: len(table.columns) == width):
+        if not _is_affectnet(table):  # as that of validation images in some releases
+            raise DataError(
+                f"'{table.name}' has as many columns as {tables[0].name}, but no header. Put the "
+                f"first line of {tables[0].name} before its rows, or remove the file."
+            )
     records, problems = [], []
     left_out: Counter[str] = Counter()
     for table in tables:

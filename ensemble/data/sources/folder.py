@@ -30,6 +30,7 @@ _SUBJECT = re.compile(
 )
 _SOURCES_OF_CODES = {"0123456": "affectnet", "01234567": "affectnet", "1234567": "rafdb"}
 _THUMBNAILS = frozenset({"thumbnail", "thumbnails", "thumbs"})
+_ABOUT_IMAGES = re.compile("path|image|img|file|photo|pic|label|emotion|expression|class|categor")
 _LOOKED_AT = 100  # rows of a table
 _SHOWN = 3  # names in a message
 
@@ -223,12 +224,11 @@ def _holds_thumbnails(parts: tuple[str, ...]) -> bool:
 
 
 def _may_label(table: Table, images: set[str]) -> bool:
-    """Returns whether a column of a table may name images; so it may where there are no rows."""
-    rows = [row for _, row in islice(table.values(), _LOOKED_AT)]
-    return any(
-        all(PurePosixPath(str(row[column])).name in images for row in rows)
-        for column in table.columns
-    )
+    """Returns whether a table may be about images: by its header, or as it names some of them."""
+    if any(map(_ABOUT_IMAGES.search, table.columns)):
+        return True
+    rows = [table.columns, *(row.values() for _, row in islice(table.values(), _LOOKED_AT))]
+    return any(PurePosixPath(str(cell)).name in images for row in rows for cell in row)
 
 
 def _find_doubt(location: Location, layouts: dict[str, Layout], labels: set[str]) -> str | None:
@@ -261,8 +261,7 @@ def _find_doubt(location: Location, layouts: dict[str, Layout], labels: set[str]
             "and label as --labels, or read the folders as classes with --source folder."
         )
     own = find_output(files.names())  # a set of faces that the user sorted into classes
-    paths = [PurePosixPath(name) for name in files.names() if is_image(name)]
-    images = {name for path in paths for name in (path.name, path.stem)}
+    images = {PurePosixPath(name).name for name in files.names() if is_image(name)}
     tables = {
         table.name for table in find_tables(location, lambda table: _may_label(table, images))
     } - (own.files if own else frozenset())

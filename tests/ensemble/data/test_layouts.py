@@ -305,6 +305,19 @@ REFUSED = {
         images("aligned", "original") | {"labels.csv": "file_id;code\n"},
         r"labels\.csv.*--source folder",
     ),
+    "folders beside a table without a header": (
+        images("aligned", "original") | {"list.csv": "0.png,happy\n1.png,sad\n"},
+        r"list\.csv.*--source folder",
+    ),
+    "AffectNet's table without a header": (
+        images("1")
+        | {
+            "training.csv": "subDirectory_filePath,expression\n1/0.png,0\n",
+            "validation.csv": "1/1.png,1\n",
+        },
+        r"'validation\.csv' has as many columns as training\.csv, but no header",
+    ),
+    "development and evaluation": (split_folders("dev", "eval"), "--source folder"),
     "folders of codes": (
         images(*(f"train/{code}" for code in range(8))),
         "--source affectnet.*--source folder",
@@ -353,7 +366,8 @@ def test_a_class_may_be_called_like_a_split_where_the_source_is_given(tmp_path):
 
 
 def test_a_table_that_names_no_image_does_not_decide_the_classes(tmp_path):
-    contents = images("bus", "car") | {"results.csv": "epoch,loss\n1,0.5\n2,0.4\n"}
+    rows = "".join(f"{epoch},0.5\n" for epoch in range(2))
+    contents = images("bus", "car") | {"results.csv": f"epoch,loss\n{rows}"}
 
     assert load_dataset(write(tmp_path, contents)).classes == ("bus", "car")
 

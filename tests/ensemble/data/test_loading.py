@@ -245,7 +245,7 @@ def test_an_unknown_source_has_its_near_miss():
         *(("train_set", "train"), ("TrainingSet", "train"), ("train-1", "train")),
         *(("01_train", "train"), ("FER2013Train", "train"), ("trainimages", "train")),
         *(("val_images", "validation"), ("PublicTest", "validation"), ("dev", "validation")),
-        *(("eval", "validation"), ("validate", "validation"), ("holdout", "test")),
+        *(("validate", "validation"), ("holdout", "test")),
         *(("testing", "test"), ("Test Data", "test"), ("contest", None), ("training_v2", None)),
     ],
 )
@@ -253,7 +253,9 @@ def test_words_for_splits(word, split):
     assert find_split(word) == split
 
 
-@pytest.mark.parametrize("word", ["train_v2", "trainval", "my test", "evaluation", "TrainCropped"])
+@pytest.mark.parametrize(
+    "word", ["train_v2", "trainval", "my test", "eval", "evaluation", "TrainCropped"]
+)
 def test_names_with_a_word_for_a_split_resemble_one(word):
     assert resembles_split(word)
 
