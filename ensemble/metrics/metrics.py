@@ -58,8 +58,10 @@ class Metric:
     format: str = ".3f"
     headline: bool = False
 
-    def show(self, score: Score) -> list[str]:
+    def show(self, score: Score | None) -> list[str]:
         """Returns value, interval and baseline as texts, "" for what there is not."""
+        if score is None:
+            return ["", "", ""]
         of_interval = ".1%" if self.format.endswith("%") else self.format
         return [
             f"{score.value:{self.format}}",
@@ -78,8 +80,9 @@ class Metric:
             majority: Index of the majority class of the training images, if it is known.
         """
         value = self.function(labels, probabilities)
-        interval = self.interval(labels, probabilities) if self.interval else None
-        return None if value is None else Score(float(value), interval)
+        if value is None:
+            return None
+        return Score(value, self.interval(labels, probabilities) if self.interval else None)
 
 
 @dataclass(frozen=True)

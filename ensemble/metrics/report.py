@@ -187,7 +187,7 @@ class Report:
             others = "no other images remain"
             if rest:
                 scores = [
-                    f"{metric.title} {' '.join(metric.show(rest.scores[metric.name])).strip()}"
+                    f"{metric.title} {' '.join(metric.show(rest.scores.get(metric.name))).strip()}"
                     for metric in headline_metrics()
                 ]
                 others = f"on the other {plural(rest.images, 'image')}: {', '.join(scores)}"

@@ -154,6 +154,8 @@ def _without_branches(result: Result) -> dict[str, object]:
 def _mean_and_deviation(group: Sequence[Result]) -> dict[str, tuple[float, float]]:
     scores = {}
     for metric in headline_metrics():
-        values = [result.metrics.scores[metric.name].value for result in group]
-        scores[metric.name] = float(np.mean(values)), float(np.std(values, ddof=1))
+        found = [result.metrics.scores.get(metric.name) for result in group]
+        values = [score.value for score in found if score]
+        if len(values) == len(group):
+            scores[metric.name] = float(np.mean(values)), float(np.std(values, ddof=1))
     return scores

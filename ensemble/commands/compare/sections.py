@@ -131,7 +131,7 @@ def _seed_section(spreads: Sequence[Spread]) -> Section:
         first, *_, last = spread.candidates
         name = f"{label(first.settings['model.branches'])}: {first.name} to {last.name}"
         scores = [
-            " +- ".join(f"{value:{metric.format}}" for value in spread.scores[metric.name])
+            " +- ".join(f"{value:{metric.format}}" for value in spread.scores.get(metric.name, ()))
             for metric in headline_metrics()
         ]
         rows.append([name, str(len(spread.candidates)), *scores])
@@ -185,21 +185,20 @@ def _class_section(results: Sequence[Result]) -> Section:
 def _scores(metrics: Metrics) -> list[str]:
     """Returns each headline metric with its interval."""
     return [
-        " ".join(metric.show(metrics.scores[metric.name])).strip() for metric in headline_metrics()
+        " ".join(metric.show(metrics.scores.get(metric.name))).strip()
+        for metric in headline_metrics()
     ]
 
 
 def _intervals(results: Sequence[Result]) -> dict[str, list[tuple[float, float, float]]]:
     """Returns the title of each headline metric to value, lower and upper end per candidate."""
-    scores = {
-        metric.title: [result.metrics.scores[metric.name] for result in results]
-        for metric in headline_metrics()
-    }
-    return {
-        title: [score.interval.around(score.value) for score in several if score.interval]
-        for title, several in scores.items()
-        if all(score.interval for score in several)
-    }
+    intervals = {}
+    for metric in headline_metrics():
+        scores = [result.metrics.scores.get(metric.name) for result in results]
+        found = [s.interval.around(s.value) for s in scores if s and s.interval]
+        if len(found) == len(results):
+            intervals[metric.title] = found
+    return intervals
 
 
 def _varying_leaves(results: Sequence[Result]) -> list[str]:

@@ -36,7 +36,7 @@ def _report(argv: Sequence[str] | None) -> None:
         "runs/report-TIME.html)",
     )
     args = parser.parse_args(argv)
-    _reject_searches(args.runs)
+    _check_no_search(args.runs)
     candidates = read_candidates(args.runs)
     load_plugins(sorted({name for each in candidates for name in each.config.plugins}))
     from ensemble.commands.report.page import write_page
@@ -47,7 +47,7 @@ def _report(argv: Sequence[str] | None) -> None:
     print(f"{path} opens in any browser")
 
 
-def _reject_searches(folders: Sequence[Path]) -> None:
+def _check_no_search(folders: Sequence[Path]) -> None:
     for folder in folders:
         if (folder / "search.yaml").is_file():
             raise RunError(

@@ -18,7 +18,7 @@ from ensemble.commands.compare.__main__ import main as compare
 from ensemble.commands.report.__main__ import main as report_page
 from ensemble.metrics.card import write_card
 from ensemble.metrics.evaluating import write_results
-from ensemble.metrics.metrics import METRICS, ConfusionMetric, objectives, register_metric
+from ensemble.metrics.metrics import METRICS, ConfusionMetric, Metric, objectives, register_metric
 from ensemble.metrics.predictions import Predictions
 from ensemble.metrics.rendering import as_markdown
 from ensemble.metrics.report import Report
@@ -96,6 +96,18 @@ def test_it_is_in_a_comparison_and_on_the_page(metric, tmp_path, capsys):
     page = html.unescape((tmp_path / "page.html").read_text())
     assert f'Informedness</th><td class="number">{value}</td>' in page
     assert interval in page
+
+
+def test_one_that_is_not_defined_is_left_out(tmp_path, capsys):
+    register_metric(Metric("nothing", "Nothing", lambda *_: None, headline=True))
+    try:
+        runs = [write_run(tmp_path / f"run{seed}", 230, seed) for seed in (1, 2)]
+
+        assert "Nothing" not in summarize(make_report(230))
+        assert compare(["--no-timing", "--output", str(tmp_path), *map(str, runs)]) == 0
+        assert json.loads(make_report(230).as_json())["metrics"]["nothing"] is None
+    finally:
+        del METRICS["nothing"]
 
 
 def test_a_search_can_optimize_it(metric):
