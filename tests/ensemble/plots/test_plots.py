@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from ensemble.plots import figures
 from ensemble.plots.calibration import plot_reliability, plot_risk_coverage
 from ensemble.plots.confusion import plot_confusion
 from ensemble.plots.curves import plot_curves, plot_histories
-from ensemble.plots.figures import png
+from ensemble.plots.figures import png, svg
+from ensemble.plots.intervals import plot_intervals
 from ensemble.plots.pictures import MAX_ERRORS, MAX_IMAGES, plot_contact_sheet, plot_errors
 from ensemble.plots.tradeoff import plot_tradeoff
 
@@ -70,6 +72,12 @@ def make_calibration(images: int, temperature: float) -> Calibration:
     labels = random.integers(8, size=images)
     answers = random.dirichlet(np.ones(8), size=images) + np.eye(8)[labels]
     return measure_calibration(labels, answers / 2, temperature)
+
+
+def make_intervals(names: list[str]) -> Figure:
+    scores = [(0.5, 0.4, 0.7), (0.8, 0.75, 0.9), (0.0, 0.0, 0.3), (1.0, 0.9, 1.0)] * 5
+    scores = scores[: len(names)]
+    return plot_intervals(names, {"F1": scores, "Recall": scores[::-1]}, 0, "run on test")
 
 
 def drawn_texts(figure: Figure) -> dict[Text, Bbox]:
@@ -126,6 +134,10 @@ FIGURES = {
     "no images": lambda: plot_contact_sheet({}),
     "reliability": lambda: plot_reliability(make_calibration(1500, 1.7).panels(), "run on test"),
     "reliability of 9 images": lambda: plot_reliability(make_calibration(9, 1.0).panels(), "run"),
+    "intervals": lambda: make_intervals(EMOTIONS),
+    "an interval": lambda: make_intervals(EMOTIONS[:1]),
+    "20 long intervals": lambda: make_intervals(LONG),
+    "foreign intervals": lambda: make_intervals(FOREIGN),
     "risk and coverage": lambda: plot_risk_coverage(
         make_calibration(1500, 1.7).risks, "run on test"
     ),
@@ -330,6 +342,30 @@ def test_risk_coverage_ends_at_the_share_of_mistakes():
     np.testing.assert_array_equal(curve.get_ydata(), calibration.risks)
     assert curve.get_xdata()[-1] == 1
     assert axes.get_title("right") == f"area {calibration.aurc:.3f}"
+
+
+def test_intervals_are_drawn_from_end_to_end():
+    left, right = make_intervals(EMOTIONS[:2]).axes
+
+    reference, *lines = [list(line.get_xdata()) for line in left.lines]
+    assert reference[0] == 0.5
+    assert lines == [[0.4, 0.7], [0.5], [0.75, 0.9], [0.8]]
+    assert [list(line.get_xdata()) for line in right.lines[1:]] == lines[2:] + lines[:2]
+    assert [label.get_text() for label in left.get_yticklabels()] == EMOTIONS[:2]
+    assert left.yaxis_inverted()
+
+
+def test_an_svg_has_its_description_and_real_text():
+    text = svg(plot_confusion(make_counts(2), ["cat", "<dog> & co"]), "Counts of <b> & c")
+
+    root = ElementTree.fromstring(text)
+    names = {"svg": "http://www.w3.org/2000/svg"}
+    title = root.find("svg:title", names)
+    assert title is not None
+    assert title.text == "Counts of <b> & c"
+    assert {"cat", "<dog> & co"} <= {node.text for node in root.iterfind(".//svg:text", names)}
+    assert root.get("role") == "img"
+    assert 'style="fill: #ffffff"' not in text  # no background
 
 
 def test_contact_sheet_has_a_row_for_each_class():
