@@ -169,7 +169,7 @@ PLANTED = [
     (
         folders_do_not_import_each_other_in_a_circle,
         "ensemble.commands.predict.planted",
-        "from ensemble.commands.serve.address import parse_address",
+        "from ensemble.commands.serve.service import build_app",
     ),
     (
         files_do_not_import_each_other_in_a_circle,

@@ -97,14 +97,10 @@ def choose_search(
         return FaceSearch(detector, trained.model_copy(update=update))
     threshold = trained.threshold if wanted.threshold is None else wanted.threshold
     detector = build_detector(trained.detector, wanted.model or trained.model, threshold)
-    if detector is None:
-        return _search_untrained(wanted)
-    no_face = "whole" if trained.no_face == "whole" else "skip"
-    update = {"no_face": no_face, "several": several}
-    return FaceSearch(detector, trained.model_copy(update=update))
-
-
-def _search_untrained(wanted: FaceConfig) -> FaceSearch:
+    if detector is not None:
+        no_face = "whole" if trained.no_face == "whole" else "skip"
+        update = {"no_face": no_face, "several": several}
+        return FaceSearch(detector, trained.model_copy(update=update))
     try:
         name, detector = choose_detector(AUTO, wanted.model, wanted.threshold)
     except UserError as error:
@@ -112,7 +108,7 @@ def _search_untrained(wanted: FaceConfig) -> FaceSearch:
             raise
         log.warning("No faces are searched, each image is taken whole. %s", error)
         return FaceSearch()
-    return FaceSearch(detector, FaceConfig(detector=name, several=wanted.several), True)
+    return FaceSearch(detector, FaceConfig(detector=name, several=several), accepts_crops=True)
 
 
 def _may_be_crop(image: Box) -> bool:

@@ -1,17 +1,18 @@
 """`python -m ensemble.serve`: a page and an HTTP endpoint to try a trained model."""
 
 import logging
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
 
 from configs.errors import ConfigError
 from ensemble.cli.checks import check_face_flags, load_plugins
 from ensemble.cli.command_line import load_backend, run_command
 from ensemble.cli.flags import Parser, add_prediction_flags
-from ensemble.commands.serve.address import in_url, is_loopback, listen
 from ensemble.model.runtimes import is_export, read_card
 from ensemble.runs.run import open_model
 
@@ -68,6 +69,33 @@ def _serve(argv: Sequence[str] | None) -> None:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
     with suppress(KeyboardInterrupt):  # the way to end it
         server.run(sockets=[listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Opens a listening socket; port 0 takes a free one.
+
+    Raises:
+        ConfigError: If the address is invalid or in use.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise ConfigError(
+            f"The address {in_url(host)}:{port} cannot be used ({error}). "
+            "Choose another --port, where 0 takes a free one, or another --host."
+        ) from error
+
+
+def in_url(host: str) -> str:
+    """Returns a host as in URLs and request headers: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(listener: socket.socket) -> bool:
+    """Returns whether a socket is reachable only from this machine."""
+    address = listener.getsockname()[0]
+    return ip_address(address.partition("%")[0]).is_loopback
 
 
 def _name_of(path: Path) -> str:

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from configs.errors import ConfigError
-from ensemble.commands.serve.address import in_url, is_loopback, listen
+from ensemble.commands.serve.__main__ import in_url, is_loopback, listen
 
 
 def has_ipv6():
