@@ -4,7 +4,7 @@
     python benchmarks/search.py --data faces/ --classes neutral,happy,sad --image-size 48 \
         --branches vgg16,densenet121 --epochs 20
 
-Drawn faces without `--data`. Every search runs the same random trials on the same
+Synthetic faces without `--data`. Every search runs the same random trials on the same
 stored features; the first one to be measured follows one that fills the store.
 """
 
@@ -50,15 +50,17 @@ def main() -> None:
             *((args.compared, int(count)) for count in args.workers.split(",")),
             (args.trials, None),
         ]:
-            tell(
+            print_results(
                 trials,
                 workers,
                 *search(place, args, name="measured", trials=trials, workers=workers),
             )
 
 
-def tell(trials: int, workers: int | None, folder: Path, memory: list[tuple[int, float]]) -> None:
-    """Prints what a search came to."""
+def print_results(
+    trials: int, workers: int | None, folder: Path, memory: list[tuple[int, float]]
+) -> None:
+    """Prints durations and memory of a search."""
     with (folder / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     ends = sorted(path.stat().st_mtime for path in (folder / "trials").glob("*/trial.json"))
@@ -66,8 +68,8 @@ def tell(trials: int, workers: int | None, folder: Path, memory: list[tuple[int,
     overhead = statistics.median(float(row["overhead"]) for row in rows[1:])
     seconds = statistics.median(float(row["seconds"]) for row in rows[1:])
     print(
-        f"{trials} trials, {workers or 'default'} workers: {ends[-1] - first:.1f} s in all, "
-        f"{(ends[-1] - first) / trials:.2f} s a trial; median of a trial {seconds:.2f} s, of its "
+        f"{trials} trials, {workers or 'default'} workers: {ends[-1] - first:.1f} s in total, "
+        f"{(ends[-1] - first) / trials:.2f} s per trial; median of a trial {seconds:.2f} s, of its "
         f"overhead {overhead:.3f} s, of tracing in its first epoch {tracing(folder):.2f} s"
     )
     early = [size for ended, size in memory if 1 <= ended <= 10]

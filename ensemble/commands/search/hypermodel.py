@@ -65,10 +65,9 @@ class EnsembleHyperModel(keras_tuner.HyperModel):
 
     def __init__(self, config: ExperimentConfig, space: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        if space is not None:
-            settings = config.model_dump(mode="json")
-            config = SearchExperiment.model_validate({**settings, "search": {"spaces": space}})
-        assert isinstance(config, SearchExperiment)
+        if space is not None or not isinstance(config, SearchExperiment):
+            settings = {**config.model_dump(mode="json"), "search": {"spaces": space or {}}}
+            config = SearchExperiment.model_validate(settings)
         self.space = SearchSpace(config)
         self.feature_sets: list[FeatureSet] = []
 

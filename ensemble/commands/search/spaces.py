@@ -91,10 +91,10 @@ class SearchSpace:
     """The leaves that vary, and the settings around them.
 
     Args:
-        config: Settings, which must be right in themselves.
+        config: Settings, which must be valid.
 
     Raises:
-        ConfigError: With every leaf that is unknown, cannot vary or has values that fit nowhere.
+        ConfigError: With every leaf that is unknown, cannot vary or has invalid values.
     """
 
     def __init__(self, config: SearchExperiment) -> None:
@@ -111,7 +111,7 @@ class SearchSpace:
 
     @property
     def trials(self) -> int | None:
-        """How many trials there are at most; None: as many as the tuner proposes."""
+        """Maximum number of trials; None: as many as the tuner proposes."""
         search = self.config.search
         if search.trials is None and search.tuner in {"bayesian", "random"}:
             return _DEFAULT_TRIALS
@@ -232,13 +232,13 @@ class SearchSpace:
                 yield _unknown_path(path, self._place)
             elif dimension.values is None and path.startswith(_DETERMINES_FEATURES):
                 yield (
-                    f"`{self._place}.{path}` decides which features are stored. "
+                    f"`{self._place}.{path}` determines which features are stored. "
                     "Name its values one by one: [a, b, ...]."
                 )
             elif dimension.values is None and self.config.search.tuner == "grid":
                 yield (
-                    f"`{self._place}.{path}` has no end for a grid. Name its values one by one, "
-                    "or give {float: [low, high]} a step."
+                    f"`{self._place}.{path}` is continuous, which a grid cannot try. Name its "
+                    "values one by one, or give {float: [low, high]} a step."
                 )
             else:
                 yield from self._value_errors(dimension, known)
@@ -352,7 +352,7 @@ def _unknown_path(path: str, place: str) -> str:
     if path.startswith(_NEEDS_IMAGES):
         return _needs_images(f"{place}.{path}")
     if path in _WITHOUT_EFFECT:
-        return f"`{place}.{path}` decides no trial's result. Leave it out of the spaces."
+        return f"`{place}.{path}` does not affect the result of a trial. Leave it out."
     hint = near_miss(path, _searchable())
     return f"Unknown setting `{place}.{path}`." + (
         f" Did you mean `{hint}`?" if hint else " Name a leaf, such as training.learning_rate."
@@ -361,7 +361,7 @@ def _unknown_path(path: str, place: str) -> str:
 
 def _needs_images(path: str) -> str:
     return (
-        f"`{path}` needs the images, and trials read stored features alone. Leave it out, and "
+        f"`{path}` needs the images, and trials read stored features only. Leave it out, and "
         "unfreeze the winner: python -m ensemble.train --config WINNER/config.yaml --unfreeze "
         "STAGES."
     )

@@ -74,7 +74,7 @@ def test_weights_of_branches_that_a_trial_has_not_are_left_out():
         ({"model.head.dropout": {"float": [0.0, 1.5]}}, "`model.head.dropout` must be less than 1"),
         ({"training.unfreeze": [["last:2"]]}, "needs the images"),
         ({"training.fine_tuning.epochs": [1]}, "needs the images"),
-        ({"output": ["a"]}, "decides no trial's result"),
+        ({"output": ["a"]}, "does not affect the result"),
         ({"data.augment.rotation": {"float": [0, 9]}}, "Name its values one by one"),
         ({"seed": list(range(65))}, "ask for 65 sets of stored features"),
     ],
@@ -102,7 +102,7 @@ def test_thawing_needs_images():
 def test_a_grid_needs_ends():
     spaces = {"training.learning_rate": {"log": [1e-5, 1e-2]}}
 
-    assert "has no end for a grid" in refusal(spaces, search={"tuner": "grid"})
+    assert "is continuous" in refusal(spaces, search={"tuner": "grid"})
 
 
 def grids_of(*grids: dict[str, Any], **sections: Any) -> SearchSpace:
@@ -173,7 +173,7 @@ def test_grids_share_features():
     [
         ({"training.learnig_rate": [1]}, "`search.grids.training.learnig_rate`"),
         ({"training.epsilon": [-1]}, "`search.grids.training.epsilon` has -1"),
-        ({"training.epsilon": {"log": [1e-8, 1]}}, "has no end for a grid"),
+        ({"training.epsilon": {"log": [1e-8, 1]}}, "is continuous"),
     ],
 )
 def test_a_mistake_in_a_grid_is_told_once(grid, told):
