@@ -27,6 +27,7 @@ load_backend()  # quietly, before anything imports Keras
 import keras  # noqa: E402
 
 from branches import build_branch  # noqa: E402
+from configs.schema import AugmentConfig  # noqa: E402
 from ensemble.data.views import augmented_view  # noqa: E402
 from ensemble.training.augmentation import Augmentation, make_layers  # noqa: E402
 
@@ -65,8 +66,8 @@ def compare_blocks(
     images: np.ndarray, targets: np.ndarray, settings: Mapping[str, Any], rounds: int
 ) -> dict[str, float]:
     """Returns the seconds that each way takes for a block."""
-    augmentation = Augmentation(**settings)
-    layers = list(make_layers(**only_layers(settings)))
+    augmentation = Augmentation(AugmentConfig(**settings))
+    layers = list(make_layers(AugmentConfig(**settings)))
     digests = [number.to_bytes(8, "big") for number in range(len(images))]
 
     def run_eagerly() -> None:
@@ -97,11 +98,11 @@ def compare_steps(
         return lambda: model.train_on_batch(pixels, targets)
 
     def make_draw(settings: Mapping[str, Any]) -> Callable[[], object]:
-        augmentation = Augmentation(**settings)
+        augmentation = Augmentation(AugmentConfig(**settings))
         return lambda: augmentation(images, targets, 1)
 
     inside = {
-        f"step, {name} inside": make_step(make_layers(**only_layers(settings)), False)
+        f"step, {name} inside": make_step(make_layers(AugmentConfig(**settings)), False)
         for name, settings in _SETTINGS.items()
     }
     beside = {
@@ -121,11 +122,6 @@ def build_model(branch: str, shape: tuple[int, ...], first: Iterable[Any]) -> ke
     maps = build_branch(branch, input_shape=shape, weights="random")(moved)
     pooled = keras.layers.GlobalAveragePooling2D()(maps)
     return keras.Model(image, keras.layers.Dense(_CLASSES, activation="softmax")(pooled))
-
-
-def only_layers(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings without those of mixing, which no layer does."""
-    return {name: value for name, value in settings.items() if name not in {"mixup", "cutmix"}}
 
 
 def make_data(images: int, size: int) -> tuple[np.ndarray, np.ndarray]:

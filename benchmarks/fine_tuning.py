@@ -32,8 +32,9 @@ from ensemble.data.synthetic_faces import EXPRESSIONS, draw_face  # noqa: E402
 from ensemble.model.composition import MultiBranchModel, build_model  # noqa: E402
 from ensemble.runs.run import Run  # noqa: E402
 from ensemble.training.checkpoint import write_checkpoint  # noqa: E402
-from ensemble.training.fine_tuning import fine_tune, named_input, thaw_branches  # noqa: E402
+from ensemble.training.fine_tuning import fine_tune, named_input, unfreeze_branches  # noqa: E402
 from ensemble.training.history import Progress  # noqa: E402
+from ensemble.training.phase import Session  # noqa: E402
 from ensemble.training.targets import one_hot  # noqa: E402
 
 _VALIDATION = 64  # images
@@ -61,7 +62,7 @@ def compare_speed(args: argparse.Namespace) -> None:
         fit += time_fit(settings(args), train, validation)[1:]
         ours += time_ours(settings(args), train, validation)[1:]
     print(
-        f"{args.branches}, {args.unfreeze} thawed, {args.images} images of {args.size} pixels, "
+        f"{args.branches}, {args.unfreeze} unfrozen, {args.images} images of {args.size} pixels, "
         f"{len(fit)} epochs each:\n"
         f"  fit {median(fit):.2f} s an epoch, ours {median(ours):.2f} s, "
         f"ours / fit {median(ours) / median(fit):.3f}",
@@ -131,7 +132,7 @@ class Watch(keras.callbacks.Callback):
 
 def time_fit(config: ExperimentConfig, train: Examples, validation: Examples) -> list[float]:
     ensemble = build(config)
-    thaw_branches(ensemble, config)
+    unfreeze_branches(ensemble, config)
     model = named_input(ensemble)
     model.compile(
         keras.optimizers.Adam(config.training.fine_tuning.learning_rate),
@@ -163,11 +164,11 @@ def time_ours(
     with tempfile.TemporaryDirectory() as folder:
         run, watch = Run(Path(folder)), Watch()
 
-        def keep(progress: Progress) -> None:
+        def save(progress: Progress) -> None:
             write_checkpoint(run, progress)
             notice(progress)
 
-        fine_tune(build(config), train, validation, config, keep=keep, trackers=[watch])
+        fine_tune(build(config), (train, validation), config, Session(save=save, callbacks=[watch]))
     return watch.seconds
 
 

@@ -1,9 +1,9 @@
 """An experiment from its settings to its run folder: data, features, training, report."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from ensemble.data.inspection import (
     log_problems,
 )
 from ensemble.data.leakage import REPEAT_COLUMNS, repeat_rows
-from ensemble.data.loading import Dataset, Split
+from ensemble.data.loading import Dataset
 from ensemble.data.reading import read_image
 from ensemble.faces.store import read_dataset
 from ensemble.features.extraction import build_frozen, log_start
@@ -54,6 +54,7 @@ from ensemble.training.checkpoint import read_checkpoint, remove_checkpoint, wri
 from ensemble.training.cluster import distribute, notice_loss
 from ensemble.training.distribution import Distribution
 from ensemble.training.history import History, Progress
+from ensemble.training.phase import Session
 from ensemble.training.phases import make_classifier, train_phases
 from ensemble.training.tracking import tracking
 
@@ -62,12 +63,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a training came to.
+    """Result of a training.
 
     Args:
         run: The folder that holds everything.
         ensemble: The trained model, with the weights of the best epoch.
-        report: Its answers on the validation split.
+        report: Its evaluation on the validation split.
         history: Its epochs.
     """
 
@@ -77,7 +78,7 @@ class FitResult:
     history: History
 
     def summary(self) -> str:
-        """Returns the last screen: what came out and where it lies."""
+        """Returns the lines that end a training on the screen."""
         history = self.history
         lines = [
             summarize(self.report),
@@ -86,8 +87,8 @@ class FitResult:
         ]
         if history.interrupted:
             lines.append(
-                "stopped before its end: python -m ensemble.train --resume "
-                f"{self.run.folder} goes on from epoch {len(history) + 1}"
+                f"interrupted: resume from epoch {len(history) + 1} with "
+                f"python -m ensemble.train --resume {self.run.folder}"
             )
         return "\n".join(lines)
 
@@ -98,18 +99,18 @@ def fit(
     begun: Callable[[Mapping[str, Any]], Progress | None] | None = None,
     read: tuple[Dataset, Images] | None = None,
 ) -> FitResult:
-    """Trains an ensemble as its settings say and writes a run folder.
+    """Trains an ensemble with the given settings and writes a run folder.
 
     Args:
         config: The settings.
-        begun: Gets the record of what the training starts from, data and weights, before it
-            starts; may return how far it has come elsewhere, to go on from there.
-        read: What these settings' data are, where they have been read already.
+        begun: Called with the record of data and weights before the training starts; may
+            return the state of the same training elsewhere, to continue from.
+        read: The data of these settings, if they have been read already.
 
     Raises:
         UserError: If data, weights, stored features or the run folder cannot be used.
-        KeyboardInterrupt: If it is interrupted before its first epoch has ended. Later
-            it ends politely, and the history says so.
+        KeyboardInterrupt: If it is interrupted before the end of its first epoch. Later
+            it ends politely, and the history records it.
     """
     distribution = distribute(config.training)
     if distribution.writes:
@@ -119,31 +120,37 @@ def fit(
     config = config.model_copy(update={"model": model})
     branches = "+".join(branch.layer_name for branch in model.branches)
     run = Run.create(config, f"{dataset.name}-{branches}", writes=distribution.writes)
-    with _at_work_in(run), tracking(config, run) as trackers:
-        return _fit(run, config, dataset, images, extractor, None, distribution, trackers, begun)
+    with _working_in(run, config, distribution) as session:
+        images = _inspect(run, config, dataset, images)
+        experiment = _Experiment(run, config, dataset, images, extractor)
+        record = experiment.record_start()
+        progress = begun(record) if begun else None
+        if progress is not None:
+            write_checkpoint(run, progress)
+        return experiment.train(record, replace(session, resume=progress))
 
 
 def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitResult:
-    """Goes on with a run that was broken off, from its last finished epoch.
+    """Resumes an interrupted run from its last finished epoch.
 
     On a CPU it ends as it would have ended uninterrupted. Images that were added to the data
     after its first epoch are not used.
 
     Args:
         folder: The run's folder.
-        config: Its settings, with another folder of stored features, say; None:
+        config: Its settings, for example with another folder of stored features; None:
             as they are kept in the run.
 
     Raises:
-        RunError: If there is no such run, another process trains it, it has come to its end,
-            or its images have changed.
+        RunError: If there is no such run, another process trains it, it is finished, or its
+            images have changed.
         UserError: As `fit` does.
     """
     run = Run.unfinished(folder)
     config = config or run.config
     distribution = distribute(config.training)
     run = Run(folder, writes=distribution.writes)
-    with _at_work_in(run), tracking(config, run) as trackers:
+    with _working_in(run, config, distribution) as session:
         progress = read_checkpoint(run)
         dataset, images = (
             read_recorded_images(run, config.data)
@@ -151,21 +158,27 @@ def resume(folder: str | Path, config: ExperimentConfig | None = None) -> FitRes
             else (read_dataset(config.data, config.seed), None)
         )
         extractor, _ = build_frozen(config, dataset)
-        log.info("going on after epoch %d", len(progress.history) if progress else 0)
-        return _fit(run, config, dataset, images, extractor, progress, distribution, trackers)
+        log.info("resuming after epoch %d", len(progress.history) if progress else 0)
+        images = _inspect(run, config, dataset, images)
+        experiment = _Experiment(run, config, dataset, images, extractor)
+        record = _read_record(run, images) if progress else experiment.record_start()
+        return experiment.train(record, replace(session, resume=progress))
 
 
 @contextmanager
-def _at_work_in(run: Run) -> Iterator[None]:
-    """Keeps messages in a run's log, and other processes out of the run, for a `with` block.
+def _working_in(
+    run: Run, config: ExperimentConfig, distribution: Distribution
+) -> Iterator[Session]:
+    """Locks a run, logs to its folder and opens its trackers, for a `with` block.
 
     Raises:
         RunError: If another process trains the run.
     """
     try:
         lock = locked(run.folder / "lock", timeout=0) if run.writes else nullcontext()
-        with lock, run.logging():
-            yield
+        with lock, run.logging(), tracking(config, run) as trackers:
+            save = partial(write_checkpoint, run) if run.writes else None
+            yield Session(save=save, callbacks=trackers, distribution=distribution)
     except LockedError as error:
         raise RunError(
             f"{run.folder} is being trained by {error}. Wait for its end, or train anew with "
@@ -173,86 +186,23 @@ def _at_work_in(run: Run) -> Iterator[None]:
         ) from error
 
 
-def _fit(
-    run: Run,
-    config: ExperimentConfig,
-    dataset: Dataset,
-    images: Images | None,
-    extractor: keras.Model,
-    progress: Progress | None,
-    distribution: Distribution,
-    trackers: Sequence[keras.callbacks.Callback],
-    begun: Callable[[Mapping[str, Any]], Progress | None] | None = None,
-) -> FitResult:
+def _inspect(run: Run, config: ExperimentConfig, dataset: Dataset, images: Images | None) -> Images:
+    """Checks all images; lists the unusable ones in `bad_images.csv`, leaks in `duplicates.csv`."""
     log_start(config, dataset)
-    size = config.data.image_size
     images = images or inspect_dataset(dataset, config.data)
-    _tell_flaws(run, images)
+    if images.problems:
+        rows = ((problem.name, problem.reason) for problem in images.problems)
+        path = run.write_table("bad_images.csv", ["path", "reason"], rows)
+        log_problems(images.problems, f"; all are in {path}")
+    if images.repeats:
+        path = run.write_table("duplicates.csv", REPEAT_COLUMNS, repeat_rows(images.repeats))
+        log_duplicates(images, f"; all are in {path}")
     check_readable(dataset, images)
-    if progress is None:
-        run.write_table("split.csv", SPLIT_COLUMNS, split_rows(dataset.classes, images))
-        run.write("samples.png", png(_plot_samples(dataset, images.train.readable, size)))
-        record = _describe(config, extractor, images)
-        run.write_json("environment.json", record)
-        progress = begun(record) if begun else None
-        if progress is not None:
-            write_checkpoint(run, progress)
-    else:
-        record = _read_record(run, images)
-
-    keras.utils.set_random_seed(config.seed)
-    classifier = make_classifier(config.model, feature_shapes(extractor), dataset.classes)
-    ensemble = compose(extractor, classifier, dataset.classes)
-    with notice_loss(distribution):
-        trained = train_phases(
-            ensemble,
-            images,
-            config,
-            progress=progress,
-            keep=partial(write_checkpoint, run) if run.writes else None,
-            trackers=trackers,
-            distribution=distribution,
-        )
-    history = trained.history
-    log.info("trained for %.0f s", sum(history.epochs["seconds"]))
-    record["features"] = trained.features
-    run.write_json("environment.json", record)
-    validation = images.validation.readable
-    temperature, probabilities = calibrate(
-        validation.labels, trained.probabilities, fit=config.training.calibrate
-    )
-    ensemble = ensemble.with_temperature(temperature)
-    save_model(run, ensemble, record, data=dataset.name)
-    run.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
-    counts = count_classes(images.train.readable, dataset.classes)
-    report = Report(
-        f"{run.name} on {dataset.name}, validation",
-        Predictions(dataset.classes, validation.names, validation.labels, probabilities),
-        majority=majority_class(dataset.classes, counts),
-        temperature=temperature,
-        same_images=True,
-        training=history.summary(),
-        facts=describe_experiment(config, dataset, images, ensemble),
-        problems=images.problems,
-    )
-    write_report(run, report, validation, size)
-    run.write("card.md", write_card(config, report))
-    if not history.interrupted:
-        remove_checkpoint(run)
-    return FitResult(run, ensemble, report, history)
-
-
-def _describe(config: ExperimentConfig, extractor: keras.Model, images: Images) -> dict[str, Any]:
-    return {
-        **describe_environment(),
-        "seed": config.seed,
-        "weights": record_weights(config.model, extractor),
-        "data": record_data(images),
-    }
+    return images
 
 
 def _read_record(run: Run, images: Images) -> dict[str, Any]:
-    """Returns what was recorded when a run was begun, which must have been with these images."""
+    """Returns the record of a run's start, which must have been with these images."""
     record = run.read_json("environment.json")
     if not same_data(record.get("data", {}), record_data(images)):
         raise RunError(
@@ -262,22 +212,73 @@ def _read_record(run: Run, images: Images) -> dict[str, Any]:
     return record
 
 
-def _tell_flaws(run: Run, images: Images) -> None:
-    """Lists what cannot be used in `bad_images.csv`, and leaks in `duplicates.csv`."""
-    if images.problems:
-        rows = ((problem.name, problem.reason) for problem in images.problems)
-        path = run.write_table("bad_images.csv", ["path", "reason"], rows)
-        log_problems(images.problems, f"; all are in {path}")
-    if images.repeats:
-        path = run.write_table("duplicates.csv", REPEAT_COLUMNS, repeat_rows(images.repeats))
-        log_duplicates(images, f"; all are in {path}")
+@dataclass(frozen=True)
+class _Experiment:
+    """Everything that a training starts from, and the training itself."""
 
+    run: Run
+    config: ExperimentConfig
+    dataset: Dataset
+    images: Images
+    extractor: keras.Model
 
-def _plot_samples(dataset: Dataset, split: Split, image_size: int) -> Figure:
-    """Draws some training images of each class, as the branches see them."""
-    images = {}
-    for label, name in enumerate(dataset.classes):
-        members = np.flatnonzero(split.labels == label)
-        spread = members[np.linspace(0, len(members) - 1, MAX_IMAGES).astype(int)]
-        images[name] = [read_image(split, index, image_size) for index in np.unique(spread)]
-    return plot_contact_sheet(images, f"Training images of {dataset.name}")
+    def record_start(self) -> dict[str, Any]:
+        """Writes the split, sample images and the record of everything a result depends on."""
+        self.run.write_table(
+            "split.csv", SPLIT_COLUMNS, split_rows(self.dataset.classes, self.images)
+        )
+        self.run.write("samples.png", png(self._plot_samples()))
+        record = {
+            **describe_environment(),
+            "seed": self.config.seed,
+            "weights": record_weights(self.config.model, self.extractor),
+            "data": record_data(self.images),
+        }
+        self.run.write_json("environment.json", record)
+        return record
+
+    def train(self, record: dict[str, Any], session: Session) -> FitResult:
+        """Trains the phases, evaluates the model and writes its run."""
+        keras.utils.set_random_seed(self.config.seed)
+        shapes = feature_shapes(self.extractor)
+        classifier = make_classifier(self.config.model, shapes, self.dataset.classes)
+        ensemble = compose(self.extractor, classifier, self.dataset.classes)
+        with notice_loss(session.distribution):
+            trained = train_phases(ensemble, self.images, self.config, session)
+        history = trained.history
+        log.info("trained for %.0f s", sum(history.epochs["seconds"]))
+        record["features"] = trained.features
+        self.run.write_json("environment.json", record)
+
+        validation = self.images.validation.readable
+        temperature, probabilities = calibrate(
+            validation.labels, trained.probabilities, fit=self.config.training.calibrate
+        )
+        ensemble = ensemble.with_temperature(temperature)
+        save_model(self.run, ensemble, record, data=self.dataset.name)
+        self.run.write_table("history.csv", ["epoch", "phase", *history.epochs], history.rows())
+        counts = count_classes(self.images.train.readable, self.dataset.classes)
+        report = Report(
+            f"{self.run.name} on {self.dataset.name}, validation",
+            Predictions(self.dataset.classes, validation.names, validation.labels, probabilities),
+            majority=majority_class(self.dataset.classes, counts),
+            temperature=temperature,
+            same_images=True,
+            training=history.summary(),
+            facts=describe_experiment(self.config, self.dataset, self.images, ensemble),
+            problems=self.images.problems,
+        )
+        write_report(self.run, report, validation, self.config.data.image_size)
+        self.run.write("card.md", write_card(self.config, report))
+        if not history.interrupted:
+            remove_checkpoint(self.run)
+        return FitResult(self.run, ensemble, report, history)
+
+    def _plot_samples(self) -> Figure:
+        """Plots some training images of each class, as the branches see them."""
+        split, size, images = self.images.train.readable, self.config.data.image_size, {}
+        for label, name in enumerate(self.dataset.classes):
+            members = np.flatnonzero(split.labels == label)
+            spread = members[np.linspace(0, len(members) - 1, MAX_IMAGES).astype(int)]
+            images[name] = [read_image(split, index, size) for index in np.unique(spread)]
+        return plot_contact_sheet(images, f"Training images of {self.dataset.name}")

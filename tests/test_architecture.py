@@ -38,8 +38,7 @@ NEEDS_BACKEND = {  # and only inside a function, so that the others are not need
     "ensemble.system.devices": {"tensorflow", "jax", "torch"},  # to name them
     "ensemble.training.cluster": {"tensorflow", "jax"},  # to find devices and processes
     "ensemble.model.conversion": {"tensorflow"},  # to hand a graph to a converter
-    "ensemble.training.distribution": {"tensorflow", "jax"},  # to share a step between devices
-    "ensemble.training.loops": {"tensorflow", "jax", "torch"},  # to compile one or do without
+    "ensemble.training.distribution": {"jax"},  # to number its devices
     "ensemble.model.optimizers": {"tensorflow"},  # for a kernel that Keras does not use
 }
 HEAVY = BACKENDS | {
@@ -202,7 +201,6 @@ PLANTED = [
         "def f():\n    import torch",
     ),
     (no_backend_is_imported_by_name, "ensemble.training.distribution", "import jax"),
-    (no_backend_is_imported_by_name, "ensemble.training.loops", "import jax"),
     (
         no_backend_is_imported_by_name,
         "ensemble.model.optimizers",

@@ -1,29 +1,29 @@
-"""Batches of features or images: their order in each epoch, and how they come into memory."""
+"""Batches of features or images, and their order in each epoch."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import keras
 import numpy as np
 
-_BLOCK = 16 * 2**20  # bytes read at a time; from 32 MB on, memory would be asked of the system anew
+_PIECE = 16 * 2**20  # bytes read at a time; from 32 MB on, memory would be asked of the system anew
 
 Inputs = Mapping[str, np.ndarray]
+Batch = tuple[Inputs, np.ndarray, np.ndarray]  # inputs, targets and weights
 Change = Callable[[Inputs, np.ndarray, int], tuple[Inputs, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What a model is trained or judged on.
+    """What a model is trained or evaluated on.
 
     Args:
         inputs: Input name to values of shape `(views, images, h, w, c)`, in memory
             or mapped from a file: a branch's features, or the images themselves.
         targets: Probability of each class, shape `(images, num_classes)`, float32.
-        weights: What an image counts in the loss, shape `(images,)`, float32.
+        weights: Weight of each image in the loss, shape `(images,)`, float32.
     """
 
     inputs: Inputs
@@ -44,20 +44,6 @@ class Order(NamedTuple):
 
     rows: np.ndarray
     views: np.ndarray
-
-
-class Block(NamedTuple):
-    """Consecutive batches of one size.
-
-    Args:
-        inputs: Input name to values of shape `(steps, batch, ...)`.
-        targets: Probability of each class, shape `(steps, batch, num_classes)`.
-        weights: What an image counts in the loss, shape `(steps, batch)`.
-    """
-
-    inputs: Inputs
-    targets: np.ndarray
-    weights: np.ndarray
 
 
 def draw_order(
@@ -90,65 +76,49 @@ def first_views(data: Examples) -> Order:
     return Order(np.arange(len(data)), np.zeros(len(data), "int64"))
 
 
-def read_blocks(
-    data: Examples,
-    order: Order,
-    *,
-    batch_size: int,
-    most_steps: int | None = None,
-    change: Change | None = None,
-) -> Iterator[Block]:
-    """Yields all batches in order, in blocks of at most 16 MB, one read ahead in a thread.
-
-    Memory does not grow with the number of images. All blocks but the last are
-    equally long; a last batch that is smaller comes as a block of its own.
+class Batches(keras.utils.PyDataset):
+    """Batches of examples in an order, as `fit`, `evaluate` and `predict` of Keras take them.
 
     Args:
-        data: What to take batches of.
-        order: From `draw_order` or `first_views`.
-        batch_size: Images in a batch.
-        most_steps: Batches in a block; None: as many as 16 MB hold.
-        change: Gets a block's inputs `(n, ...)`, targets `(n, num_classes)` and
-            number, and returns inputs and targets to take in their place.
+        data: Inputs, targets and weights.
+        batch_size: Images per batch; the last batch may be smaller.
+        order: From `draw_order`; by default the first view of each image, as stored.
+        change: Gets a batch's inputs `(n, ...)`, targets `(n, num_classes)` and number,
+            and returns the inputs and targets to use instead.
     """
-    images = len(order.rows)
-    rest = images % batch_size
-    per_image = sum(_bytes_per_image(values) for values in data.inputs.values())
-    steps = max(1, _BLOCK // (batch_size * per_image))
-    length = batch_size * min(steps, most_steps or steps)
-    spans = [
-        slice(start, min(start + length, images - rest))
-        for start in range(0, images - rest, length)
-    ]
-    if rest:
-        spans.append(slice(images - rest, images))
 
-    def read(number: int) -> Block:
-        rows, views = (part[spans[number]] for part in order)
+    def __init__(
+        self,
+        data: Examples,
+        batch_size: int,
+        order: Order | None = None,
+        change: Change | None = None,
+    ) -> None:
+        super().__init__()
+        self.data = data
+        self.batch_size = batch_size
+        self.order = order or first_views(data)
+        self.change = change
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.order.rows) / self.batch_size)
+
+    def __getitem__(self, index: int) -> Batch:
+        start = index * self.batch_size
+        rows, views = (part[start : start + self.batch_size] for part in self.order)
+        data = self.data
         inputs: Inputs = {name: _take(v, views, rows) for name, v in data.inputs.items()}
         targets = data.targets[rows]
-        if change is not None:
-            inputs, targets = change(inputs, targets, number)
-        size = min(batch_size, len(rows))
-        return Block(
-            *keras.tree.map_structure(
-                lambda array: array.reshape(-1, size, *array.shape[1:]),
-                (inputs, targets, data.weights[rows]),
-            )
-        )
-
-    with ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(read, 0)
-        for number in range(1, len(spans)):
-            block, coming = coming.result(), thread.submit(read, number)
-            yield block
-        yield coming.result()
+        if self.change is not None:
+            inputs, targets = self.change(inputs, targets, index)
+        return inputs, targets, data.weights[rows]
 
 
 def read_maps(values: np.ndarray) -> Iterator[np.ndarray]:
     """Yields each view of each image once, in pieces of at most 16 MB, shape `(n, h, w, c)`."""
     views, images = values.shape[:2]
-    length = max(1, _BLOCK // _bytes_per_image(values))
+    bytes_per_image = math.prod(values.shape[2:]) * values.dtype.itemsize
+    length = max(1, _PIECE // bytes_per_image)
     for view in range(views):
         for start in range(0, images, length):
             yield values[view, start : start + length]
@@ -157,7 +127,3 @@ def read_maps(values: np.ndarray) -> Iterator[np.ndarray]:
 def _take(values: np.ndarray, views: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Returns `values[views, rows]`, three times as fast, from an array without gaps."""
     return values.reshape(-1, *values.shape[2:]).take(views * values.shape[1] + rows, axis=0)
-
-
-def _bytes_per_image(values: np.ndarray) -> int:
-    return math.prod(values.shape[2:]) * values.dtype.itemsize

@@ -1,4 +1,4 @@
-"""The file from which a training that was broken off goes on."""
+"""The file from which an interrupted training resumes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _LISTS = ("model", "optimizer", "best")
 
 
 def write_checkpoint(run: Run, progress: Progress) -> None:
-    """Writes where a training stands; the file before it is replaced whole or not at all.
+    """Writes the state of a training, atomically.
 
     Raises:
         RunError: If it cannot be written, a full disk included.
@@ -36,7 +36,7 @@ def write_checkpoint(run: Run, progress: Progress) -> None:
 
 
 def read_checkpoint(run: Run) -> Progress | None:
-    """Returns where a training stands, None if its first epoch was never finished.
+    """Returns the state of a training, None if its first epoch was never finished.
 
     Raises:
         RunError: If the file is damaged.
@@ -57,12 +57,12 @@ def read_checkpoint(run: Run) -> Progress | None:
 
 
 def has_checkpoint(run: Run) -> bool:
-    """Returns whether a training has begun and not ended."""
+    """Returns whether a training has begun and not finished."""
     return (run.folder / _FILE).exists()
 
 
 def remove_checkpoint(run: Run) -> None:
-    """Removes the file of a training that has come to its end."""
+    """Removes the file of a finished training."""
     if run.writes:
         (run.folder / _FILE).unlink(missing_ok=True)
 

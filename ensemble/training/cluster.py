@@ -1,4 +1,4 @@
-"""The devices and processes that a training asks for, found and joined."""
+"""Finds the devices and joins the processes that a training asks for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +8,7 @@ import keras
 
 from configs.errors import ConfigError, RunError
 from configs.schema import TrainingConfig
-from ensemble.training.distribution import (
-    ALONE,
-    Distribution,
-    MeshDistribution,
-    StrategyDistribution,
-)
+from ensemble.training.distribution import SINGLE_DEVICE, Distribution
 
 _strategies: list[Any] = []  # of TensorFlow's processes: one, which is made once and early
 
@@ -21,15 +16,15 @@ _strategies: list[Any] = []  # of TensorFlow's processes: one, which is made onc
 def connect() -> Distribution:
     """Joins the processes that the engine's environment variables name.
 
-    It must come before the backend's first computation, and waits for all of them.
-    Variables that name this process alone, as some services set them, change nothing.
+    It must be called before the backend's first computation, and waits for all of them.
+    Variables that name only this process, as some services set them, change nothing.
 
     Returns:
         All devices of all processes.
 
     Raises:
-        ConfigError: If the variables make no sense, a process does not come, or the
-            engine cannot share a step between processes.
+        ConfigError: If the variables are invalid, a process is missing, or the backend
+            cannot share a step between processes.
     """
     backend = keras.backend.backend()
     try:
@@ -49,7 +44,7 @@ def connect() -> Distribution:
             f"The processes of this training cannot be joined ({reason}). For tensorflow set "
             "TF_CONFIG; for jax KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID."
         ) from error
-    return _joined() or ALONE
+    return _joined() or SINGLE_DEVICE
 
 
 def distribute(config: TrainingConfig) -> Distribution:
@@ -57,7 +52,7 @@ def distribute(config: TrainingConfig) -> Distribution:
 
     Raises:
         ConfigError: If there are not as many devices, the batch size does not divide by
-            their number, or the engine cannot do with several of them what is asked for.
+            their number, or a setting does not go with several devices.
     """
     joined = _joined()
     if joined is not None and config.devices != "all":
@@ -66,15 +61,15 @@ def distribute(config: TrainingConfig) -> Distribution:
             f"Received: {config.devices}."
         )
     distribution = joined or _on_this_machine(config.devices)
-    _refuse_unfit(config, distribution)
+    _check(config, distribution)
     return distribution
 
 
 @contextmanager
 def notice_loss(distribution: Distribution) -> Iterator[None]:
-    """Turns what TensorFlow says of a process that is gone into a sentence for the user.
+    """Turns TensorFlow's error for a lost process into a sentence for the user.
 
-    JAX lets nobody catch it: it ends the process, and says why.
+    JAX ends the process itself and logs why.
 
     Raises:
         RunError: If the training cannot go on, since another process has ended.
@@ -104,20 +99,21 @@ def _joined() -> Distribution | None:
             tasks = resolver.cluster_spec().as_dict()
             chiefs = len(tasks.get("chief", []))
             offset = chiefs if resolver.task_type == "worker" else 0
-            processes = chiefs + len(tasks.get("worker", []))
-            return StrategyDistribution(_strategies[0], processes, offset + resolver.task_id)
+            return _mirror(
+                _strategies[0], chiefs + len(tasks.get("worker", [])), offset + resolver.task_id
+            )
         case "jax":
             import jax
 
             if jax.process_count() > 1:
-                return MeshDistribution(jax.devices(), jax.process_count(), jax.process_index())
+                return _parallel(jax.devices(), jax.process_count(), jax.process_index())
     return None
 
 
 def _on_this_machine(devices: str) -> Distribution:
     backend = keras.backend.backend()
     if devices == "1":
-        return ALONE
+        return SINGLE_DEVICE
     match backend:
         case "tensorflow":
             import tensorflow as tf
@@ -125,19 +121,28 @@ def _on_this_machine(devices: str) -> Distribution:
             found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
             chosen = _choose([device.name for device in found], devices)
             if len(chosen) > 1:
-                return StrategyDistribution(tf.distribute.MirroredStrategy(chosen))
+                return _mirror(tf.distribute.MirroredStrategy(chosen))
         case "jax":
             import jax
 
             chosen = _choose(jax.devices(), devices)
             if len(chosen) > 1:
-                return MeshDistribution(chosen)
+                return _parallel(chosen)
         case _:
             raise ConfigError(
                 f"`training.devices` must be 1 with the backend {backend}, which trains on one "
                 f"device. Received: {devices}. Set KERAS_BACKEND to tensorflow or jax for more."
             )
-    return ALONE
+    return SINGLE_DEVICE
+
+
+def _mirror(strategy: Any, processes: int = 1, process: int = 0) -> Distribution:
+    return Distribution(strategy, strategy.num_replicas_in_sync, processes, process)
+
+
+def _parallel(devices: list[Any], processes: int = 1, process: int = 0) -> Distribution:
+    parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+    return Distribution(parallel, len(devices), processes, process)
 
 
 def _choose(found: list[Any], devices: str) -> list[Any]:
@@ -151,33 +156,25 @@ def _choose(found: list[Any], devices: str) -> list[Any]:
     return found[: int(devices)]
 
 
-def _refuse_unfit(config: TrainingConfig, distribution: Distribution) -> None:
-    count = distribution.replicas
+def _check(config: TrainingConfig, distribution: Distribution) -> None:
+    """Raises ConfigError for settings that do not go with the distribution or the backend."""
+    count, backend = distribution.replicas, keras.backend.backend()
     if config.batch_size % count:
         raise ConfigError(
             f"`training.batch_size` must divide by the number of devices, {count}. "
             f"Received: {config.batch_size}. Use {distribution.round_up(config.batch_size)}."
         )
-    if config.jit_compile and keras.backend.backend() == "torch":
-        raise ConfigError(
-            "`training.jit_compile` goes with tensorflow, and jax does it always. Received: true, "
-            "with the backend torch. Leave it out, or set KERAS_BACKEND."
-        )
-    if not isinstance(distribution, StrategyDistribution):
-        return
-    if config.clip_norm is not None:
-        raise ConfigError(
-            "`training.clip_norm` goes with one device on tensorflow, where each device would "
-            f"clip its own part of the gradient. Received: {config.clip_norm}. Leave it out, or "
-            "set KERAS_BACKEND to jax."
-        )
-    if config.jit_compile:
-        raise ConfigError(
-            "`training.jit_compile` goes with one device on tensorflow. Received: true. Leave it "
-            "out, or set KERAS_BACKEND to jax."
-        )
-    if config.unfreeze and config.fine_tuning.precision == "float16":
-        raise ConfigError(
-            "`training.fine_tuning.precision` float16 goes with one device on tensorflow. "
-            "Use bfloat16, or set KERAS_BACKEND to jax."
-        )
+    precision = config.fine_tuning.precision if config.unfreeze else "float32"
+    mirrored = backend == "tensorflow" and distribution.strategy is not None
+    scaled = precision if precision == "float16" else None
+    for name, value, place, refused in (
+        ("jit_compile", config.jit_compile, "tensorflow and jax", backend == "torch"),
+        ("jit_compile", config.jit_compile, "one device on tensorflow", mirrored),
+        ("clip_norm", config.clip_norm, "one device on tensorflow", mirrored),
+        ("fine_tuning.precision", scaled, "one device on tensorflow", mirrored),
+    ):
+        if refused and value:
+            raise ConfigError(
+                f"`training.{name}` goes with {place}. Received: {value}, with the backend "
+                f"{backend}. Leave it out, or set KERAS_BACKEND to jax."
+            )

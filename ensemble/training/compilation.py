@@ -1,4 +1,4 @@
-"""Loss, optimizer and schedule of a model, made of the settings."""
+"""Loss, optimizer and schedule of a model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,11 +7,15 @@ import keras
 
 from configs.schema import TrainingConfig
 from ensemble.model.optimizers import FusedAdam
-from ensemble.training.epochs import Phase
+from ensemble.training.distribution import Distribution
+from ensemble.training.phase import Phase
 
 
-def compile_model(model: keras.Model, config: TrainingConfig, phase: Phase, *, steps: int) -> None:
+def compile_model(model: keras.Model, phase: Phase, steps: int, distribution: Distribution) -> None:
     """Compiles a model for a phase whose epochs have this many steps."""
+    config = phase.config
+    tensorflow = keras.backend.backend() == "tensorflow"
+    one_by_one = tensorflow and distribution.strategy  # which cannot run several steps at once
     rate: Any = phase.learning_rate
     if config.schedule == "cosine":
         warmup = min(round(config.warmup_epochs * steps), phase.epochs * steps - 1)
@@ -44,12 +48,14 @@ def compile_model(model: keras.Model, config: TrainingConfig, phase: Phase, *, s
         optimizer,
         loss,
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
-        jit_compile=config.jit_compile if keras.backend.backend() == "tensorflow" else "auto",
+        jit_compile=config.jit_compile if tensorflow else "auto",
+        steps_per_execution=1 if one_by_one else phase.steps_per_execution,
     )
+    optimizer.build(model.trainable_variables)  # here, so that its state can be restored
 
 
 def make_schedule(config: TrainingConfig) -> Iterator[keras.callbacks.Callback]:
-    """Yields what changes weights or rate at the ends of epochs; it goes before early stopping."""
+    """Yields callbacks that change weights or rate after an epoch; they precede early stopping."""
     if config.ema:
         yield keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
     if config.schedule == "plateau":

@@ -1,55 +1,54 @@
-"""Distribution: one training step shared by several devices, of one machine or of many.
+"""Distribution: each training step shared by several devices, of one machine or of many.
 
-Every device holds all weights and takes its part of each batch; gradients are
-summed before the weights are updated, so that a step is that of one device with
-the whole batch. Every process reads the same data in the same order.
+Every device holds all weights and takes its part of each batch; gradients are averaged
+before the weights are updated, so that a step equals that of one device with the
+whole batch. Every process reads the same data in the same order.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
-from ensemble.data.batches import Block
+from ensemble.data.batches import Batch, Order
 from ensemble.model.fusion import refresh_scales
 
-Step = Callable[[Block], Any]
 
-
+@dataclass(frozen=True)
 class Distribution:
-    """Who shares a training step; as it stands, nobody: one device of one process.
-
-    A batch that does not divide by the number of devices, such as the last one of an
-    epoch, is given to each of them whole, which comes to the same.
+    """The devices and processes that share a training step.
 
     Args:
-        replicas: Devices over all processes.
+        strategy: A `tf.distribute` strategy on TensorFlow, `keras.distribution.DataParallel`
+            on JAX; None: one device.
+        replicas: Devices of all processes.
         processes: Number of processes.
-        process: Which of them this is, counted from 0.
+        process: Number of this process, from 0.
     """
 
-    def __init__(self, replicas: int = 1, processes: int = 1, process: int = 0) -> None:
-        self.replicas = replicas
-        self.processes = processes
-        self.process = process
+    strategy: Any = None
+    replicas: int = 1
+    processes: int = 1
+    process: int = 0
 
     @property
     def writes(self) -> bool:
-        """Whether this is the process that writes the run's folder."""
+        """Whether this process writes the run's folder."""
         return self.process == 0
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Makes variables, in a `with` block, that lie on all devices."""
-        return nullcontext()
+        """Returns a context in which variables are created on all devices."""
+        return self.strategy.scope() if self.strategy else nullcontext()
 
     def replicate(self, model: keras.Model) -> keras.Model:
-        """Returns a model that lies on all devices; on a single one the model itself.
+        """Returns a copy of a model on all devices; on a single one the model itself.
 
         BatchNorm takes its statistics over the whole batch.
         """
-        if self.replicas == 1 and self.processes == 1:
+        if self.strategy is None:
             return model
         with self.scope():
             replica = keras.models.clone_model(model, clone_function=_clone, recursive=True)
@@ -57,115 +56,81 @@ class Distribution:
         return replica
 
     def copy_values(self, source: keras.Model, target: keras.Model) -> None:
-        """Gives a model the values of another one's variables, seeds of dropout among them."""
+        """Copies the values of all variables, the seeds of dropout included, to another model."""
         if source is target:
             return
-        for variable, other in zip(_state(target), _state(source), strict=True):
-            variable.assign(keras.ops.convert_to_numpy(other))
-        refresh_scales(target)
+        assign_state(target, values_of(state_of(source)))
 
     def round_up(self, batch_size: int) -> int:
         """Returns the next batch size that divides by the number of devices."""
         return -(-batch_size // self.replicas) * self.replicas
 
-    def place(self, block: Block) -> Block:
-        """Returns a block as it lies on the devices, where a compiled loop wants it there."""
-        return block
+    def fill_up(self, order: Order) -> Order:
+        """Repeats the first images of an order at its end until all devices get as many."""
+        length = self.round_up(len(order.rows))
+        return Order(*(np.resize(part, length) for part in order))
 
-    def share(self, step: Step, batch: Block) -> None:
-        """Runs a step, within a graph, on each device with its part of a batch."""
-        step(batch)
-
-    def count_once(self, model: keras.Model, batch_size: int) -> AbstractContextManager[Any]:
-        """Has metrics, in a `with` block, count batches once that several devices got whole."""
-        return nullcontext()
-
-    @property
-    def replicated(self) -> Any:
-        """How a compiled loop's results lie on the devices; None: as it comes."""
-        return None
+    def batches(self, batches: keras.utils.PyDataset) -> keras.utils.PyDataset:
+        """Returns what this process feeds of batches; TensorFlow cuts them by itself."""
+        if self.processes == 1 or keras.backend.backend() == "tensorflow":
+            return batches
+        return _ProcessBatches(batches, self)
 
 
-ALONE = Distribution()
+SINGLE_DEVICE = Distribution()
 
 
-class StrategyDistribution(Distribution):
-    """TensorFlow's: a `tf.distribute` strategy that mirrors variables."""
+class _ProcessBatches(keras.utils.PyDataset):
+    """The part of each batch that belongs to a process."""
 
-    def __init__(self, strategy: Any, processes: int = 1, process: int = 0) -> None:
-        super().__init__(strategy.num_replicas_in_sync, processes, process)
-        self._strategy = strategy
+    def __init__(self, batches: keras.utils.PyDataset, distribution: Distribution) -> None:
+        super().__init__()
+        self._batches = batches
+        self._distribution = distribution
 
-    def scope(self) -> AbstractContextManager[Any]:
-        return self._strategy.scope()
+    def __len__(self) -> int:
+        return len(self._batches)
 
-    def share(self, step: Step, batch: Block) -> None:
-        import tensorflow as tf
+    def __getitem__(self, index: int) -> Batch:
+        process, processes = self._distribution.process, self._distribution.processes
+        return keras.tree.map_structure(
+            lambda array: np.split(array, processes)[process], self._batches[index]
+        )
 
-        def take_part() -> None:
-            number = tf.distribute.get_replica_context().replica_id_in_sync_group
-            step(keras.tree.map_structure(partial(self._part, number), batch))
 
-        whole = batch.weights.shape[0] % self.replicas
-        self._strategy.run(partial(step, batch) if whole else take_part)
+@contextmanager
+def on_local_cpu() -> Iterator[None]:
+    """Computes on the CPU of this process, whatever devices and processes train."""
+    cpu = "cpu"
+    if keras.backend.backend() == "jax":
+        import jax
 
-    def _part(self, number: Any, array: Any) -> Any:
-        return keras.ops.reshape(array, (self.replicas, -1, *array.shape[1:]))[number]
-
-    @contextmanager
-    def count_once(self, model: keras.Model, batch_size: int) -> Iterator[None]:
-        if batch_size % self.replicas == 0:
+        # JAX numbers the devices of all processes together.
+        cpu = f"cpu:{jax.local_devices(backend='cpu')[0].id}"
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        with keras.device(cpu):
             yield
-            return
-        before = [keras.ops.convert_to_numpy(v) for v in model.metrics_variables]
-        yield
-        for variable, value in zip(model.metrics_variables, before, strict=True):
-            after = keras.ops.convert_to_numpy(variable)
-            variable.assign(value + (after - value) / self.replicas)
+    finally:
+        keras.distribution.set_distribution(distribution)
 
 
-class MeshDistribution(Distribution):
-    """JAX's: arrays over a mesh of devices, each batch cut along its images."""
-
-    def __init__(self, devices: list[Any], processes: int = 1, process: int = 0) -> None:
-        super().__init__(len(devices), processes, process)
-        self._parallel = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
-
-    def scope(self) -> AbstractContextManager[Any]:
-        return self._parallel.scope()
-
-    @property
-    def replicated(self) -> Any:
-        return self._sharding()
-
-    def place(self, block: Block) -> Block:
-        import jax
-
-        divides = block.weights.shape[1] % self.replicas == 0
-        sharding = self._sharding(None, self._parallel.batch_dim_name if divides else None)
-
-        def put(array: Any) -> Any:
-            return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
-
-        return keras.tree.map_structure(put, block)
-
-    def _sharding(self, *axes: str | None) -> Any:
-        import jax
-
-        mesh = self._parallel.device_mesh.backend_mesh
-        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+def state_of(model: keras.Model) -> list[keras.Variable]:
+    """Returns all variables of a model, those of its optimizer and metrics aside."""
+    return [*model.trainable_variables, *model.non_trainable_variables]
 
 
-def local_cpu() -> str:
-    """Returns the CPU of this process, by the name that Keras knows it by.
+def values_of(variables: Sequence[keras.Variable]) -> list[np.ndarray]:
+    """Returns the values of variables."""
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
-    JAX numbers the devices of all processes together.
-    """
-    if keras.backend.backend() != "jax":
-        return "cpu"
-    import jax
 
-    return f"cpu:{jax.local_devices(backend='cpu')[0].id}"
+def assign_state(model: keras.Model, values: Sequence[np.ndarray]) -> None:
+    """Assigns values to the variables of `state_of`."""
+    for variable, value in zip(state_of(model), values, strict=True):
+        variable.assign(value)
+    refresh_scales(model)
 
 
 def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -174,7 +139,3 @@ def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         # JAX sees the whole batch at once anyway, and knows no such option.
         config["synchronized"] = keras.backend.backend() == "tensorflow"
     return type(layer).from_config(config)
-
-
-def _state(model: keras.Model) -> list[keras.Variable]:
-    return [*model.trainable_variables, *model.non_trainable_variables]

@@ -1,7 +1,6 @@
-"""The second phase: stages of branches learn together with the head, on images."""
+"""The second phase: stages of branches are trained together with the head, on images."""
 
 import logging
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -17,17 +16,16 @@ from ensemble.model.composition import MultiBranchModel
 from ensemble.model.precision import in_precision
 from ensemble.system.progress import progress_bar
 from ensemble.training.augmentation import Augmentation
-from ensemble.training.distribution import ALONE, Distribution
-from ensemble.training.epochs import Phase
-from ensemble.training.history import History, Progress
-from ensemble.training.trainer import train_model
+from ensemble.training.history import History
+from ensemble.training.phase import Phase, Session
+from ensemble.training.trainer import train_phase
 
 log = logging.getLogger(__name__)
 
 NAME = "fine-tuning"
 
-_BATCH = 64  # images decoded or judged at a time
-_STEPS = 16  # between two looks at the keyboard: some seconds on a slow machine
+_BATCH = 64  # images decoded or evaluated at a time
+_STEPS = 16  # per block: some seconds on a slow machine
 
 
 def load_pixels(split: Split, image_size: int, folder: Path) -> np.ndarray:
@@ -54,11 +52,11 @@ def load_pixels(split: Split, image_size: int, folder: Path) -> np.ndarray:
     return pixels
 
 
-def thaw_branches(ensemble: MultiBranchModel, config: ExperimentConfig) -> None:
-    """Lets the stages named in `config.training.unfreeze` learn, and nothing else of the branches.
+def unfreeze_branches(ensemble: MultiBranchModel, config: ExperimentConfig) -> None:
+    """Makes the stages named in `config.training.unfreeze` trainable, and no others.
 
-    BatchNorm learns where it is asked for, and in a branch that learns wholly
-    from random weights, whose statistics mean nothing yet.
+    BatchNorm is trained where the settings ask for it, and in a branch that is trained
+    as a whole from random weights, whose statistics mean nothing yet.
 
     Raises:
         ConfigError: If a branch has no such stage.
@@ -82,63 +80,48 @@ def named_input(ensemble: MultiBranchModel) -> keras.Model:
 
 def fine_tune(
     ensemble: MultiBranchModel,
-    train_data: Examples,
-    validation: Examples,
+    data: tuple[Examples, Examples],
     config: ExperimentConfig,
-    *,
+    session: Session,
     history: History | None = None,
-    resume: Progress | None = None,
-    keep: Callable[[Progress], object] | None = None,
-    trackers: Sequence[keras.callbacks.Callback] = (),
-    distribution: Distribution = ALONE,
 ) -> History:
-    """Trains the thawed stages and the classifier on images, drawn anew in each epoch.
+    """Trains the unfrozen stages and the classifier on images, augmented anew in each epoch.
 
     Args:
         ensemble: The model, its classifier trained by the first phase.
-        train_data: Images, under the input name "image".
-        validation: Images that early stopping watches.
+        data: Training and validation images, under the input name "image".
         config: Settings; without a first phase its rate and epochs are taken.
-        history: As in `train_model`, with all that follows.
+        session: What accompanies the training.
+        history: The epochs of the first phase.
     """
-    thaw_branches(ensemble, config)
+    unfreeze_branches(ensemble, config)
     settings = config.training if config.from_scratch else config.training.fine_tuning
     precision = config.training.fine_tuning.precision
     model = named_input(ensemble)
     if precision != "float32":
         model = in_precision(model, precision)
-    thawed = sum(int(np.prod(v.shape)) for v in ensemble.extractor.trainable_variables)
-    log.info("fine-tuning: %s weights of branches learn too", f"{thawed:,}")
+    count = sum(int(np.prod(v.shape)) for v in ensemble.extractor.trainable_variables)
+    log.info("fine-tuning: %s weights of branches are trained too", f"{count:,}")
     phase = Phase(
         NAME,
+        config.training,
+        config.seed,
         settings.epochs,
         settings.learning_rate,
         factors=_factors(model, config),
-        augment=Augmentation(**config.data.augment.model_dump()),
+        augment=Augmentation(config.data.augment),
         validation_batch=_BATCH,
-        most_steps=_STEPS,
+        steps_per_execution=_STEPS,
         precision=precision,
     )
-    history = train_model(
-        model,
-        train_data,
-        validation,
-        config.training,
-        seed=config.seed,
-        phase=phase,
-        history=history,
-        resume=resume,
-        keep=keep,
-        trackers=trackers,
-        distribution=distribution,
-    )
+    history = train_phase(model, data, phase, session, history)
     if precision != "float32":
         ensemble.model.set_weights(model.get_weights())
     return history
 
 
 def _factors(model: keras.Model, config: ExperimentConfig) -> list[float] | None:
-    """Returns the factor of each trainable variable's rate, None if there is none."""
+    """Returns the factor of each trainable variable's learning rate, None if all are 1."""
     chosen = config.training.fine_tuning.factors
     if not chosen:
         return None

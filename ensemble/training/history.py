@@ -1,4 +1,4 @@
-"""What a training came to, epoch by epoch, and where it stands."""
+"""History of a training, and the state from which it resumes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,14 +11,14 @@ from ensemble.metrics.report import TrainingSummary
 
 @dataclass(frozen=True)
 class History:
-    """What each epoch came to, over all phases.
+    """Metrics of each epoch, over all phases.
 
     Args:
-        monitor: What chooses the best epoch, such as "val_accuracy".
+        monitor: Metric that chooses the best epoch, such as "val_accuracy".
         phases: The name of each epoch's phase.
         epochs: Name such as "val_accuracy" to one value for each epoch.
         best_epoch: The epoch whose weights are kept, counted from 1; 0: none yet.
-        interrupted: Whether somebody stopped it before its end.
+        interrupted: Whether Ctrl-C stopped the training.
     """
 
     monitor: str
@@ -37,7 +37,7 @@ class History:
 
     @property
     def second_phase(self) -> int | None:
-        """The epoch with which another phase begins, counted from 1; None where there is one."""
+        """First epoch of the second phase, counted from 1; None where there is one phase."""
         later = [epoch for epoch, phase in enumerate(self.phases, 1) if phase != self.phases[0]]
         return later[0] if later else None
 
@@ -51,7 +51,7 @@ class History:
         )
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yields the number of each epoch, its phase and what it came to."""
+        """Yields the number, the phase and the metrics of each epoch."""
         columns = zip(self.phases, *self.epochs.values(), strict=True)
         for epoch, values in enumerate(columns, start=1):
             yield epoch, *values
@@ -68,12 +68,12 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Progress:
-    """Where a training stands after an epoch: all that the rest of it depends on.
+    """State of a training after an epoch: all that the rest of it depends on.
 
     Args:
         history: The epochs so far.
         phase: Name of the phase.
-        callbacks: Counters of early stopping and the schedule, a mapping for each callback.
+        callbacks: Counters of schedule and early stopping, a mapping for each callback.
         model: Values of the model's variables, the seeds of dropout among them.
         optimizer: Values of the optimizer's variables.
         best: Weights of the best epoch.

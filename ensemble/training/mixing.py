@@ -11,7 +11,7 @@ def mix(
     mixup: float = 0.0,
     cutmix: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mixes each image with a partner from the same array.
+    """Mixes each image with a partner from the same batch.
 
     MixUp blends the two; CutMix replaces a rectangle of one by the same place of the
     other. Where both are wanted, a coin decides for each image. A target keeps the share
@@ -20,7 +20,7 @@ def mix(
     Args:
         images: Float32, shape `(n, h, w, c)`.
         targets: Float32, shape `(n, num_classes)`.
-        generator: Decides all; nothing else does.
+        generator: Source of all random values.
         mixup: Alpha of the Beta distribution of the share in MixUp; 0: no MixUp.
         cutmix: Alpha of the Beta distribution of the share in CutMix; 0: no CutMix.
 
@@ -50,12 +50,12 @@ def mix(
 
 
 def _blends(shape: tuple[int, ...], generator: np.random.Generator, alpha: float) -> np.ndarray:
-    """Draws a share for each image; result of shape `(n, 1, 1, 1)`."""
+    """Samples a share for each image; result of shape `(n, 1, 1, 1)`."""
     return generator.beta(alpha, alpha, (shape[0], 1, 1, 1)).astype("float32")
 
 
 def _cuts(shape: tuple[int, ...], generator: np.random.Generator, alpha: float) -> np.ndarray:
-    """Draws a rectangle for each image: 0 in it, 1 around it; shape `(n, h, w, 1)`."""
+    """Samples a rectangle for each image: 0 in it, 1 around it; shape `(n, h, w, 1)`."""
     images, height, width = shape[:3]
     sides = np.sqrt(1 - generator.beta(alpha, alpha, images))  # as shares of the image's
     inside = np.ones((images, height, width), bool)

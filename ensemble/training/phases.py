@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +19,23 @@ from ensemble.model.composition import FeatureShape, MultiBranchModel, build_cla
 from ensemble.model.fusion import adapt_scales
 from ensemble.runs.records import record_features
 from ensemble.training import fine_tuning
-from ensemble.training.distribution import ALONE, Distribution
 from ensemble.training.fine_tuning import fine_tune, load_pixels, named_input
-from ensemble.training.history import History, Progress
+from ensemble.training.history import History
+from ensemble.training.phase import Phase, Session
 from ensemble.training.targets import make_targets, one_hot
-from ensemble.training.trainer import predict_examples, train_model
+from ensemble.training.trainer import predict_examples, train_phase
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What all phases came to.
+    """Result of all phases.
 
     Args:
         history: Their epochs.
-        probabilities: The answers on validation images, shape `(images, num_classes)`.
-        features: What ran each frozen branch, for the records; empty where none had to.
+        probabilities: Predictions for the validation images, shape `(images, num_classes)`.
+        features: Record of the engine of each frozen branch; empty where none was needed.
     """
 
     history: History
@@ -44,58 +44,34 @@ class Trained:
 
 
 def train_phases(
-    ensemble: MultiBranchModel,
-    images: Images,
-    config: ExperimentConfig,
-    *,
-    progress: Progress | None = None,
-    keep: Callable[[Progress], object] | None = None,
-    trackers: Sequence[keras.callbacks.Callback] = (),
-    distribution: Distribution = ALONE,
+    ensemble: MultiBranchModel, images: Images, config: ExperimentConfig, session: Session
 ) -> Trained:
-    """Trains the head on features of frozen branches, then what is to be thawed, on images.
+    """Trains the head on features of frozen branches, then the unfrozen stages, on images.
 
-    Either phase may be missing: the second where nothing is to be thawed, the
-    first where every branch learns from random weights.
+    Either phase may be missing: the second where nothing is unfrozen, the first where
+    every branch is trained from random weights.
 
     Args:
         ensemble: The model; it holds the best epoch's weights afterwards.
-        images: What is learned from and judged.
+        images: Training and validation images.
         config: Settings.
-        progress: Where it stood when it was broken off.
-        keep: Called with where it stands after each epoch.
-        trackers: Told of every epoch too.
-        distribution: Who shares the steps.
+        session: What accompanies the training.
 
     Raises:
-        UserError: If features, votes or stages cannot be had.
+        UserError: If features, votes or stages are not available.
     """
     history, probabilities = None, np.empty(0)
     features: dict[str, Any] = {}
-    common: dict[str, Any] = {
-        "keep": keep,
-        "trackers": trackers,
-        "distribution": distribution,
-    }
-    in_second = progress is not None and progress.phase == fine_tuning.NAME
-    if not config.from_scratch and not in_second:
-        maps, validation_maps, features = _load_features(ensemble.extractor, images, config)
-        history, probabilities = train_head(
-            ensemble.classifier,
-            maps,
-            validation_maps,
-            images,
-            config,
-            resume=progress,
-            **common,
-        )
+    resumed = session.resume
+    if resumed is not None and resumed.phase == fine_tuning.NAME:
+        history = resumed.history
+    elif not config.from_scratch:
+        maps, features = _load_features(ensemble.extractor, images, config)
+        history, probabilities = train_head(ensemble.classifier, maps, images, config, session)
     if config.training.unfreeze and not (history and history.interrupted):
-        data, validation = _examples(*_load_images(images, config), images, config)
-        resumed = progress if in_second else None
-        history = fine_tune(
-            ensemble, data, validation, config, history=history, resume=resumed, **common
-        )
-        probabilities = predict_examples(named_input(ensemble), validation, batch_size=64)
+        data = _examples(_load_images(images, config), images, config)
+        history = fine_tune(ensemble, data, config, session, history)
+        probabilities = predict_examples(named_input(ensemble), data[1], batch_size=64)
     assert history is not None
     return Trained(history, probabilities, features)
 
@@ -116,34 +92,33 @@ def make_classifier(
 
 def train_head(
     classifier: keras.Model,
-    maps: Inputs,
-    validation_maps: Inputs,
+    maps: tuple[Inputs, Inputs],
     images: Images,
     config: ExperimentConfig,
-    **more: Any,
+    session: Session,
 ) -> tuple[History, np.ndarray]:
     """Trains a classifier on features, as the first phase of a run and as a trial of a search.
 
     Args:
         classifier: From `make_classifier`.
-        maps: Branch label to the features of all training views.
-        validation_maps: Branch label to the features of the validation images.
+        maps: Branch label to the features of all training views, and of the validation images.
         images: Those images.
         config: Settings.
-        **more: What `train_model` takes beside.
+        session: What accompanies the training.
 
     Returns:
-        The epochs, and the answers on validation images, shape `(images, num_classes)`.
+        The epochs, and the predictions for the validation images, shape `(images, num_classes)`.
     """
-    adapt_scales(classifier, maps)
-    data, validation = _examples(maps, validation_maps, images, config)
-    history = train_model(classifier, data, validation, config.training, seed=config.seed, **more)
-    return history, predict_examples(classifier, validation)
+    adapt_scales(classifier, maps[0])
+    data, training = _examples(maps, images, config), config.training
+    phase = Phase("head", training, config.seed, training.epochs, training.learning_rate)
+    history = train_phase(classifier, data, phase, session)
+    return history, predict_examples(classifier, data[1])
 
 
 def _load_features(
     extractor: keras.Model, images: Images, config: ExperimentConfig
-) -> tuple[Inputs, Inputs, dict[str, Any]]:
+) -> tuple[tuple[Inputs, Inputs], dict[str, Any]]:
     """Returns the features of all training views and of the validation images, and records."""
     started = time.perf_counter()
     branches = freeze_branches(extractor, config.model, config.features)
@@ -155,8 +130,8 @@ def _load_features(
             images.validation.readable, images.validation.digests, views[:1]
         )
         log.info("%s", describe_branch(branch))
-    log.info("features had in %.0f s", time.perf_counter() - started)
-    return train, validation, record_features(branches)
+    log.info("features ready in %.0f s", time.perf_counter() - started)
+    return (train, validation), record_features(branches)
 
 
 def _load_images(images: Images, config: ExperimentConfig) -> tuple[Inputs, Inputs]:
@@ -169,13 +144,13 @@ def _load_images(images: Images, config: ExperimentConfig) -> tuple[Inputs, Inpu
 
 
 def _examples(
-    train_inputs: Inputs, validation_inputs: Inputs, images: Images, config: ExperimentConfig
+    inputs: tuple[Inputs, Inputs], images: Images, config: ExperimentConfig
 ) -> tuple[Examples, Examples]:
-    """Puts targets beside inputs; validation is always judged by the label."""
+    """Adds targets to inputs; validation is always evaluated by the label."""
     train, validation = images.train.readable, images.validation.readable
     targets = make_targets(train, images.num_classes, config.targets)
     labels = one_hot(validation.labels, images.num_classes)
     return (
-        Examples(train_inputs, targets, train.weights),
-        Examples(validation_inputs, labels, validation.weights),
+        Examples(inputs[0], targets, train.weights),
+        Examples(inputs[1], labels, validation.weights),
     )

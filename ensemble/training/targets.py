@@ -1,4 +1,4 @@
-"""What a model is to answer for each image, and what each image counts.
+"""Targets of a training and the weights of its images.
 
 A target is a probability for each class, so that a label, the votes of a crowd
 and a mixture of two images are one kind of thing.
@@ -25,9 +25,9 @@ def make_targets(split: Split, num_classes: int, kind: TargetKind) -> np.ndarray
     Args:
         split: The images.
         num_classes: Number of classes.
-        kind: "label": that alone. "distribution" and "drawn": the votes'
-            shares (Barsoum et al., ICMI 2016, arXiv:1608.01041); for "drawn" a
-            class is drawn from them in each epoch, see `draw_classes`.
+        kind: "label", or the vote distribution (Barsoum et al., ICMI 2016,
+            arXiv:1608.01041) for "distribution" and "drawn"; with "drawn" a class is
+            sampled from it in each epoch, see `sample_classes`.
 
     Returns:
         Float32, shape `(images, num_classes)`; each row sums to 1.
@@ -45,14 +45,14 @@ def make_targets(split: Split, num_classes: int, kind: TargetKind) -> np.ndarray
     return split.votes / split.votes.sum(axis=1, keepdims=True)
 
 
-def draw_classes(targets: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
-    """Returns targets that are certain of a class drawn from each target, of the same shape.
+def sample_classes(targets: np.ndarray, *, seed: int, epoch: int) -> np.ndarray:
+    """Returns targets certain of a class sampled from each target, of the same shape.
 
-    A function of the targets, the seed and the epoch alone.
+    They depend only on the targets, the seed and the epoch.
     """
     points = np.random.default_rng([seed, epoch, 1]).random((len(targets), 1))
-    drawn = (targets.cumsum(axis=1) < points * targets.sum(axis=1, keepdims=True)).sum(axis=1)
-    return one_hot(drawn, targets.shape[1])
+    classes = (targets.cumsum(axis=1) < points * targets.sum(axis=1, keepdims=True)).sum(axis=1)
+    return one_hot(classes, targets.shape[1])
 
 
 def smooth(targets: np.ndarray, share: float) -> np.ndarray:
@@ -68,11 +68,11 @@ def smooth(targets: np.ndarray, share: float) -> np.ndarray:
 
 
 def balance(targets: np.ndarray) -> np.ndarray:
-    """Returns what each image counts when all classes are to count the same.
+    """Returns the weight of each image that balances the classes.
 
-    A class counts the inverse of its share, so that the mean over all images
+    A class weighs the inverse of its share, so that the mean over all images
     is 1: `n / (classes * images of the class)`, as scikit-learn's "balanced" does.
-    A target of several classes counts their mean.
+    A target of several classes weighs their mean.
 
     Args:
         targets: Shape `(images, num_classes)`.
@@ -80,5 +80,5 @@ def balance(targets: np.ndarray) -> np.ndarray:
     Returns:
         Float32, shape `(images,)`.
     """
-    images = np.maximum(targets.sum(axis=0), 1e-9)  # no division by the none of a class
+    images = np.maximum(targets.sum(axis=0), 1e-9)  # a class may have no images
     return (targets @ (len(targets) / (targets.shape[1] * images))).astype("float32")

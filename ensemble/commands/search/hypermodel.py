@@ -20,6 +20,7 @@ from ensemble.metrics.metrics import majority_class
 from ensemble.metrics.predictions import Predictions
 from ensemble.metrics.report import Report
 from ensemble.training.history import History, Progress
+from ensemble.training.phase import Session
 from ensemble.training.phases import make_classifier, train_head
 
 
@@ -146,18 +147,11 @@ class EnsembleHyperModel(keras_tuner.HyperModel):
         if epochs is not None:
             training = config.training.model_copy(update={"epochs": epochs})
             config = config.model_copy(update={"training": training})
-        maps, validation_maps = features.load([branch.label for branch in config.model.branches])
+        maps = features.load([branch.label for branch in config.model.branches])
         last: deque[Progress] = deque(maxlen=1)
         started = time.perf_counter()
-        history, probabilities = train_head(
-            model,
-            maps,
-            validation_maps,
-            features.images,
-            config,
-            keep=last.append,
-            trackers=callbacks,
-        )
+        session = Session(save=last.append, callbacks=callbacks)
+        history, probabilities = train_head(model, maps, features.images, config, session)
         seconds = time.perf_counter() - started
         if history.interrupted:
             raise KeyboardInterrupt

@@ -3,11 +3,9 @@ import pytest
 
 from ensemble.data import batches as batches_module
 from ensemble.data.batches import (
-    Block,
+    Batches,
     Examples,
     draw_order,
-    first_views,
-    read_blocks,
     read_maps,
 )
 from ensemble.training.targets import one_hot
@@ -21,34 +19,25 @@ def data() -> Examples:
     return Examples({"x": values}, one_hot(np.arange(11), 11), np.arange(11) / 10)
 
 
-@pytest.fixture(params=[1, 2, 100], ids=lambda steps: f"{steps}-steps")
-def batches_a_block(request, monkeypatch) -> int:
-    monkeypatch.setattr(batches_module, "_BLOCK", request.param * 4 * 4)  # bytes of 4 float32
-    return request.param
-
-
-def flat(blocks: list[Block]) -> list[np.ndarray]:
+def read(batches: Batches) -> list[np.ndarray]:
     """Returns values, labels and weights, one after the other."""
-    return [
-        np.concatenate([part.reshape(-1) for part in parts])
-        for parts in zip(
-            *((b.inputs["x"], b.targets.argmax(-1), b.weights) for b in blocks), strict=True
-        )
-    ]
+    parts = zip(*(batches[number] for number in range(len(batches))), strict=True)
+    inputs, targets, weights = map(list, parts)
+    values = np.concatenate([each["x"].reshape(-1) for each in inputs])
+    return [values, np.concatenate(targets).argmax(-1), np.concatenate(weights)]
 
 
-def test_blocks_hold_all_batches_in_order(data, batches_a_block):
+def test_batches_hold_all_images_in_order(data):
     order = draw_order(data, seed=1, epoch=1)
+    batches = Batches(data, 4, order)
 
-    blocks = list(read_blocks(data, order, batch_size=4))
+    values, labels, weights = read(batches)
 
-    values, labels, weights = flat(blocks)
     np.testing.assert_array_equal(values, order.rows + 100 * order.views)
     np.testing.assert_array_equal(labels, order.rows)
     np.testing.assert_array_equal(weights, order.rows / 10)
-    steps, last = {1: [1, 1], 2: [2], 100: [2]}[batches_a_block], (1, 3)
-    assert [block.weights.shape for block in blocks] == [*((n, 4) for n in steps), last]
-    assert all(b.inputs["x"].shape == (*b.weights.shape, 1, 1, 1) for b in blocks)
+    shapes = [batches[number][0]["x"].shape for number in range(len(batches))]
+    assert shapes == [(4, 1, 1, 1), (4, 1, 1, 1), (3, 1, 1, 1)]
 
 
 def test_every_image_comes_once_an_epoch_in_an_order_of_its_own(data):
@@ -81,49 +70,30 @@ def test_images_are_drawn_as_often_as_their_chances_say(data):
     assert set(rows) == {0, 1, 10}
 
 
-def test_a_block_is_no_longer_than_asked(data):
-    blocks = read_blocks(data, first_views(data), batch_size=2, most_steps=2)
-
-    assert [block.weights.shape for block in blocks] == [(2, 2), (2, 2), (1, 2), (1, 1)]
-
-
-def test_what_a_change_makes_of_a_block_takes_its_place(data):
+def test_what_a_change_makes_of_a_batch_takes_its_place(data):
     numbers = []
 
     def change(inputs, targets, number):
         numbers.append(number)
-        return {"x": inputs["x"] * 2}, 1 - targets
+        return {"x": inputs["x"] * 2}, np.roll(targets, 1, axis=1)
 
     order = draw_order(data, seed=1, epoch=1)
-    blocks = list(read_blocks(data, order, batch_size=4, most_steps=1, change=change))
+    values, labels, _ = read(Batches(data, 4, order, change))
 
-    values = np.concatenate([block.inputs["x"].reshape(-1) for block in blocks])
     np.testing.assert_array_equal(values, 2 * (order.rows + 100 * order.views))
-    targets = np.concatenate([block.targets.reshape(-1, 11) for block in blocks])
-    np.testing.assert_array_equal(targets, 1 - data.targets[order.rows])
+    np.testing.assert_array_equal(labels, (order.rows + 1) % 11)
     assert numbers == [0, 1, 2]
 
 
 def test_first_views_are_in_the_order_stored(data):
-    values, *_ = flat(list(read_blocks(data, first_views(data), batch_size=4)))
+    values, *_ = read(Batches(data, 4))
 
     np.testing.assert_array_equal(values, np.arange(11))
 
 
-def test_all_maps_are_read_once(data, batches_a_block):
+@pytest.mark.parametrize("images", [1, 2, 100])
+def test_all_maps_are_read_once(data, images, monkeypatch):
+    monkeypatch.setattr(batches_module, "_PIECE", images * 4)  # bytes of a float32
     maps = np.concatenate(list(read_maps(data.inputs["x"])))
 
     np.testing.assert_array_equal(maps, data.inputs["x"].reshape(-1, 1, 1, 1))
-
-
-def test_an_error_in_reading_reaches_the_reader(data):
-    class Broken:
-        shape, dtype = (2, 11, 1, 1, 1), np.dtype("float32")
-
-        def reshape(self, *shape):
-            raise OSError("gone")
-
-    broken = Examples({"x": Broken()}, data.targets, data.weights)
-
-    with pytest.raises(OSError, match="gone"):
-        list(read_blocks(broken, first_views(broken), batch_size=4))

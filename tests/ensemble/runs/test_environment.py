@@ -14,7 +14,7 @@ from branches.builder import build_branch
 from ensemble.runs import environment
 from ensemble.runs.environment import describe_environment
 from ensemble.training import cluster
-from ensemble.training.distribution import ALONE
+from ensemble.training.distribution import SINGLE_DEVICE
 
 ROOT = Path(__file__).resolve().parents[3]
 USUAL = {
@@ -109,5 +109,5 @@ def test_the_commit_is_that_of_a_repository_that_tracks_the_code(tmp_path, monke
 def test_variables_that_name_one_process_change_nothing(config, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps(config))
 
-    assert cluster.connect() is ALONE
+    assert cluster.connect() is SINGLE_DEVICE
     assert cluster._strategies == []

@@ -16,8 +16,9 @@ from PIL import Image
 
 from configs.errors import ConfigError
 from configs.schema import TrainingConfig
+from ensemble.data.batches import Order
 from ensemble.training.cluster import distribute
-from ensemble.training.distribution import ALONE, Distribution
+from ensemble.training.distribution import SINGLE_DEVICE, Distribution
 
 ROOT = Path(__file__).resolve().parents[3]
 PLUGIN = Path(__file__).with_name("small_branch.py")
@@ -35,10 +36,11 @@ load_backend()
 import keras, numpy as np
 from configs.errors import ConfigError
 from configs.schema import TrainingConfig
-from ensemble.data.batches import Block
-from ensemble.training.cluster import distribute
-from ensemble.training.loops import training_loop
+from ensemble.data.batches import Examples
 from ensemble.model.composition import build_classifier
+from ensemble.training.cluster import distribute
+from ensemble.training.phase import Phase, Session
+from ensemble.training.trainer import train_phase
 
 def refusal(**settings):
     try:
@@ -46,30 +48,23 @@ def refusal(**settings):
     except ConfigError as error:
         return str(error)
 
-distribution = distribute(TrainingConfig(devices="3", batch_size=6))
-model = distribution.replicate(build_classifier({"a": (1, 1, 4)}, classes="ab"))
-with distribution.scope():
-    model.compile("adam", "categorical_crossentropy")
-seen, step = set(), model.train_step
+def count_devices(model):
+    if keras.backend.backend() == "tensorflow":
+        return model.distribute_strategy.num_replicas_in_sync
+    return len(model.trainable_variables[0].value.devices())
 
-def watch(*args):
-    seen.add(args[-1].weights.shape[0])
-    return step(*args)
+class Counting(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.devices, self.steps = count_devices(self.model), self.params["steps"]
 
-model.train_step = watch
-run = training_loop(model, distribution)
-for size in (6, 4):
-    block = Block(
-        {"a": np.ones((2, size, 1, 1, 4), "float32")},
-        np.ones((2, size, 2), "float32"),
-        np.ones((2, size), "float32"),
-    )
-    run([block])
-    if keras.backend.backend() == "jax":
-        shards = distribution.place(block).weights.addressable_shards
-        seen.add(-shards[0].data.shape[1])
+config, counting = TrainingConfig(devices="3", batch_size=6, epochs=1), Counting()
+session = Session(callbacks=[counting], distribution=distribute(config))
+features, targets = np.ones((1, 14, 1, 1, 4)), np.eye(2, dtype="float32")[np.arange(14) % 2]
+data = Examples({"a": features.astype("float32")}, targets, np.ones(14, "float32"))
+model, phase = build_classifier({"a": (1, 1, 4)}, classes="ab"), Phase("head", config, 1, 1, 0.1)
+history = train_phase(model, (data, data), phase, session)
 print(json.dumps({
-    "seen": sorted(seen),
+    "trained": [counting.devices, counting.steps, len(history)],
     "many": refusal(devices="4"),
     "batch": refusal(devices="all", batch_size=32),
     "clip": refusal(devices="all", batch_size=33, clip_norm=1.0),
@@ -86,10 +81,10 @@ def backend(request) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Holds 23 reddish and 24 bluish pictures, so that the last batches are odd."""
+    """Holds 24 reddish and 24 bluish pictures, so that the last batches are smaller."""
     folder = tmp_path_factory.mktemp("distribution")
     generator = np.random.default_rng(0)
-    for label, channel, count in (("blue", 2, 24), ("red", 0, 23)):
+    for label, channel, count in (("blue", 2, 24), ("red", 0, 24)):
         (folder / "colours" / label).mkdir(parents=True)
         for number in range(count):
             pixels = generator.integers(0, 160, (24, 24, 3), dtype=np.uint8)
@@ -236,7 +231,7 @@ def test_killed_processes_are_gone_on_with_by_any_number_of_devices(backend, fol
 
 
 @pytest.mark.slow
-def test_a_batch_is_cut_where_it_divides_and_what_cannot_be_done_is_refused(backend):
+def test_all_devices_train_and_what_cannot_be_done_is_refused(backend):
     process = subprocess.run(
         [sys.executable, "-c", PROBE, str(PLUGIN)],
         cwd=ROOT,
@@ -248,8 +243,7 @@ def test_a_batch_is_cut_where_it_divides_and_what_cannot_be_done_is_refused(back
     assert process.returncode == 0, process.stderr[-3000:]
     found = json.loads(process.stdout.splitlines()[-1])
 
-    # TensorFlow's step is given a part, JAX's the whole of which each device holds a part.
-    assert found["seen"] == ([2, 4] if backend == "tensorflow" else [-4, -2, 4, 6])
+    assert found["trained"] == [3, 3, 1]  # devices, steps, epochs
     assert "Received: 4. Use at most 3" in found["many"]
     assert "Received: 32. Use 33." in found["batch"]
     if backend == "tensorflow":
@@ -259,8 +253,8 @@ def test_a_batch_is_cut_where_it_divides_and_what_cannot_be_done_is_refused(back
 
 
 def test_one_device_is_what_it_would_be_anyway():
-    assert distribute(TrainingConfig()) is ALONE
-    assert (ALONE.replicas, ALONE.processes, ALONE.writes) == (1, 1, True)
+    assert distribute(TrainingConfig()) is SINGLE_DEVICE
+    assert (SINGLE_DEVICE.replicas, SINGLE_DEVICE.processes, SINGLE_DEVICE.writes) == (1, 1, True)
 
 
 def test_more_devices_than_there_are_are_refused():
@@ -272,6 +266,15 @@ def test_more_devices_than_there_are_are_refused():
 def test_devices_are_a_number_or_all(devices):
     with pytest.raises(ValueError, match="devices"):
         TrainingConfig(devices=devices)
+
+
+def test_an_order_is_filled_up_with_its_first_images():
+    order = Order(np.arange(7) + 10, np.arange(7) % 2)
+
+    filled = Distribution(replicas=3).fill_up(order)
+
+    assert filled.rows.tolist() == [10, 11, 12, 13, 14, 15, 16, 10, 11]
+    assert filled.views.tolist() == [0, 1, 0, 1, 0, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize(("size", "expected"), [(1, 3), (3, 3), (4, 6), (256, 258)])

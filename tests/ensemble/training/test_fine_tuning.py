@@ -13,8 +13,9 @@ from ensemble.commands.train.__main__ import main as train
 from ensemble.data.batches import Examples
 from ensemble.experiment import fit
 from ensemble.model.composition import MultiBranchModel, build_model
-from ensemble.training.fine_tuning import fine_tune, thaw_branches
+from ensemble.training.fine_tuning import fine_tune, unfreeze_branches
 from ensemble.training.history import History
+from ensemble.training.phase import Session
 from ensemble.training.targets import one_hot
 from ensemble.training.trainer import train_model
 
@@ -84,7 +85,7 @@ def test_what_is_thawed_moves_and_the_rest_is_bit_identical(tiny, data):
     before = weights_by_layer(ensemble)
     assert len(before) == 6
 
-    fine_tune(ensemble, data, data, settings("tiny:b:last:1", "tiny,tiny:b"))
+    fine_tune(ensemble, (data, data), settings("tiny:b:last:1", "tiny,tiny:b"), Session())
 
     assert moved(ensemble, before) == {list(before)[-1]}
     assert list(before)[-1].startswith("tiny_b/")
@@ -96,8 +97,8 @@ def test_moving_statistics_stay_unless_asked(tiny, data):
     (normalization,) = (name for name in before if "BatchNorm" in name)
     config = settings("last:3", weights="random")
 
-    fine_tune(ensembles[0], data, data, config)
-    fine_tune(ensembles[1], data, data, settings("last:3", batch_norm=True))
+    fine_tune(ensembles[0], (data, data), config, Session())
+    fine_tune(ensembles[1], (data, data), settings("last:3", batch_norm=True), Session())
 
     assert normalization not in moved(ensembles[0], before)
     assert len(moved(ensembles[0], before)) == 2
@@ -110,7 +111,7 @@ def test_a_branch_from_scratch_learns_wholly(tiny, data):
     config = settings("all")
     assert config.from_scratch
 
-    fine_tune(ensemble, data, data, config)
+    fine_tune(ensemble, (data, data), config, Session())
 
     assert moved(ensemble, before) == set(before)
 
@@ -128,7 +129,9 @@ def test_a_factor_slows_its_branch_alone(tiny, data):
     ensemble = build(tiny, branches=2)
     before = weights_by_layer(ensemble)
 
-    fine_tune(ensemble, data, data, settings("last:1", "tiny,tiny:b", factors={"tiny": 0.0}))
+    fine_tune(
+        ensemble, (data, data), settings("last:1", "tiny,tiny:b", factors={"tiny": 0.0}), Session()
+    )
 
     assert moved(ensemble, before) == {list(before)[-1]}
 
@@ -138,7 +141,7 @@ def test_fewer_bits_train_float32_weights(tiny, data, precision):
     ensemble = build(tiny)
     before = weights_by_layer(ensemble)
 
-    history = fine_tune(ensemble, data, data, settings("last:1", precision=precision))
+    history = fine_tune(ensemble, (data, data), settings("last:1", precision=precision), Session())
 
     assert moved(ensemble, before) == {list(before)[-1]}
     assert {w.dtype for w in ensemble.model.get_weights()} == {np.dtype("float32")}
@@ -167,7 +170,7 @@ def test_a_second_phase_that_finds_nothing_better_changes_nothing(tiny, data):
     perfect = {"val_accuracy": 1.0, "loss": 0.0}
     history = History("val_accuracy").with_epoch("head", perfect, best_epoch=1)
 
-    history = fine_tune(ensemble, data, data, settings("last:1"), history=history)
+    history = fine_tune(ensemble, (data, data), settings("last:1"), Session(), history)
 
     assert len(history) == 3
     assert history.best_epoch == 1
@@ -186,9 +189,9 @@ def test_fine_tuning_takes_the_steps_of_keras(tiny, data):
     keras.utils.set_random_seed(5)
     plain = config.data.augment.model_copy(update={"rotation": 0.0, "horizontal_flip": False})
     config = config.model_copy(update={"data": config.data.model_copy(update={"augment": plain})})
-    history = fine_tune(ensemble, data, data, config)
+    history = fine_tune(ensemble, (data, data), config, Session())
 
-    thaw_branches(other, config)
+    unfreeze_branches(other, config)
     model = other.model
     model.compile(keras.optimizers.Adam(1e-2), "categorical_crossentropy")
     keras.utils.set_random_seed(5)
@@ -247,4 +250,4 @@ def test_losses_are_those_computed_by_hand(data):
 
 def test_a_stage_that_only_the_network_can_refuse_is_told(tiny, data):
     with pytest.raises(ConfigError, match="last:99"):
-        fine_tune(build(tiny), data, data, settings("last:99"))
+        fine_tune(build(tiny), (data, data), settings("last:99"), Session())

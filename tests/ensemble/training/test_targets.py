@@ -4,7 +4,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 
 from configs.errors import DataError
 from ensemble.data.loading import Split
-from ensemble.training.targets import balance, draw_classes, make_targets, one_hot, smooth
+from ensemble.training.targets import balance, make_targets, one_hot, sample_classes, smooth
 
 
 def split(votes: np.ndarray | None) -> Split:
@@ -40,7 +40,7 @@ def test_votes_that_the_data_lacks_are_told():
 def test_classes_are_drawn_as_often_as_their_shares_say():
     targets = np.tile(np.array([[0.1, 0.0, 0.6, 0.3]], np.float32), (20_000, 1))
 
-    drawn = draw_classes(targets, seed=1, epoch=1)
+    drawn = sample_classes(targets, seed=1, epoch=1)
 
     assert drawn.shape == targets.shape
     np.testing.assert_array_equal(drawn.sum(axis=1), 1)
@@ -51,8 +51,8 @@ def test_classes_are_drawn_as_often_as_their_shares_say():
 def test_a_draw_follows_from_seed_and_epoch():
     targets = np.full((50, 2), 0.5, np.float32)
 
-    same = [draw_classes(targets, seed=1, epoch=2) for _ in range(2)]
-    others = [draw_classes(targets, seed=s, epoch=e) for s, e in ((1, 3), (2, 2))]
+    same = [sample_classes(targets, seed=1, epoch=2) for _ in range(2)]
+    others = [sample_classes(targets, seed=s, epoch=e) for s, e in ((1, 3), (2, 2))]
 
     np.testing.assert_array_equal(*same)
     assert not any(np.array_equal(same[0], other) for other in others)

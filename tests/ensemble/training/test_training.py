@@ -8,12 +8,12 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.schema import TrainingConfig
-from ensemble.data import batches as batches_module
 from ensemble.data.batches import Examples, draw_order
 from ensemble.model.composition import build_classifier, build_model
 from ensemble.model.fusion import adapt_scales
-from ensemble.training import trainer
-from ensemble.training.epochs import Phase
+from ensemble.training.callbacks import EpochLogs
+from ensemble.training.distribution import SINGLE_DEVICE
+from ensemble.training.phase import Phase, TrainingBatches
 from ensemble.training.targets import one_hot
 from ensemble.training.trainer import predict_examples, train_model
 
@@ -147,15 +147,12 @@ def train_from(values, targets: np.ndarray) -> tuple[dict, np.ndarray]:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_neither_place_nor_precision_of_storage_changes_a_training(
-    data, dtype, monkeypatch, tmp_path
-):
+def test_neither_place_nor_precision_of_storage_changes_a_training(data, dtype, tmp_path):
     stored = data.inputs["image"].astype(dtype)
     history, probabilities = train_from(stored.astype("float32"), data.targets)
 
     mapped = np.memmap(tmp_path / "features", dtype, "w+", shape=stored.shape)
     mapped[:] = stored
-    monkeypatch.setattr(batches_module, "_BLOCK", 3 * 8 * stored[0, 0].nbytes)  # bytes
     streamed_history, streamed_probabilities = train_from(mapped, data.targets)
 
     for name, values in history.items():
@@ -209,14 +206,85 @@ def test_a_training_that_diverges_ends_with_the_rate_to_try(tiny, data):
     ],
 )
 def test_a_loss_that_starts_high_or_falls_is_no_divergence(losses, fails, data):
-    phase = Phase("head", 3, 0.01)
+    logs = EpochLogs(Phase("head", TrainingConfig(), seed=1, epochs=3, learning_rate=0.01), data)
 
     def check() -> None:
         for epoch, loss in enumerate(losses, start=1):
-            trainer._check_losses(epoch, loss, 0.5, phase, data)
+            logs.check(epoch, loss, 0.5)
 
     if fails:
         with pytest.raises(ConfigError, match=r"Use a lower one, such as 0\.001"):
             check()
     else:
         check()
+
+
+class Counting(keras.callbacks.Callback):
+    """Records the calls of hooks, and stops after two epochs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.logs: dict[str, float] = {}
+
+    def on_train_begin(self, logs=None) -> None:
+        self.seen.append("begin")
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self.seen.append("batch")
+
+    def on_test_end(self, logs=None) -> None:
+        self.seen.append("test")
+
+    def on_epoch_end(self, epoch, logs=None) -> None:
+        self.seen.append(f"epoch {epoch}")
+        self.logs = dict(logs)
+        self.model.stop_training = epoch == 1
+
+    def on_train_end(self, logs=None) -> None:
+        self.seen.append("end")
+
+
+def test_any_callback_of_keras_takes_part(data, tmp_path):
+    classifier = build_classifier({"image": (16, 16, 3)}, classes="ab")
+    config = TrainingConfig(epochs=9, batch_size=16)
+    counting = Counting()
+    log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
+
+    history = train_model(classifier, data, data, config, seed=1, callbacks=[counting, log])
+
+    epochs = [["batch", "test", f"epoch {number}"] for number in range(2)]
+    assert counting.seen == ["begin", *epochs[0], *epochs[1], "end"]
+    assert len(history) == 2
+    last = {name: values[-1] for name, values in history.epochs.items() if name != "seconds"}
+    assert counting.logs == pytest.approx(last)
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 3
+
+
+def test_each_epoch_uses_every_image_once(data):
+    numbers = np.broadcast_to(np.arange(40.0).reshape(1, 40, 1, 1, 1), (3, 40, 1, 1, 1))
+    numbered = Examples({"image": np.array(numbers)}, data.targets, data.weights)
+    phase = Phase("head", TrainingConfig(batch_size=16), seed=1, epochs=2, learning_rate=0.01)
+    batches = TrainingBatches(numbered, phase, SINGLE_DEVICE)
+    orders = []
+    for epoch in (1, 2):
+        batches.start_epoch(epoch)
+        used = [batches[step][0]["image"] for step in range(len(batches))]
+        orders.append(np.concatenate(used).ravel().tolist())
+
+    assert all(sorted(order) == list(range(40)) for order in orders)
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only here it is a choice")
+def test_xla_computes_what_tensorflow_does_without_it(data):
+    """Dropout aside, for which XLA generates other numbers."""
+    histories = []
+    for choice in (True, False):
+        keras.utils.set_random_seed(1)
+        options = {"units": 8, "dropout": 0.0}
+        model = build_classifier({"image": (16, 16, 3)}, classes="ab", head_options=options)
+        config = TrainingConfig(epochs=2, batch_size=16, jit_compile=choice)
+        histories.append(train_model(model, data, data, config, seed=1).epochs["loss"])
+
+    np.testing.assert_allclose(*histories, rtol=1e-3)
