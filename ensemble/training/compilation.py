@@ -51,7 +51,11 @@ def compile_model(model: keras.Model, phase: Phase, steps: int, distribution: Di
         jit_compile=config.jit_compile if tensorflow else "auto",
         steps_per_execution=1 if one_by_one else phase.steps_per_execution,
     )
-    optimizer.build(model.trainable_variables)  # here, so that its state can be restored
+    # Built here, so that the optimizer can be restored and all variables lie on all devices.
+    optimizer.build(model.trainable_variables)
+    target, weight = keras.ops.ones((1, *model.output_shape[1:])), keras.ops.ones(1)
+    with keras.StatelessScope():
+        model.compute_metrics(None, target, target, weight)
 
 
 def make_schedule(config: TrainingConfig) -> Iterator[keras.callbacks.Callback]:

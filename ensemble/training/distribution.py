@@ -51,7 +51,9 @@ class Distribution:
         if self.strategy is None:
             return model
         with self.scope():
-            replica = keras.models.clone_model(model, clone_function=_clone, recursive=True)
+            clone = keras.models.clone_model(model, clone_function=_clone, recursive=True)
+        several = self.processes > 1 and keras.backend.backend() == "tensorflow"
+        replica = (ProcessModel if several else keras.Model)(clone.input, clone.output)
         self.copy_values(model, replica)
         return replica
 
@@ -78,6 +80,20 @@ class Distribution:
 
 
 SINGLE_DEVICE = Distribution()
+
+
+class ProcessModel(keras.Model):
+    """A model that Keras's `fit` trains in several processes of TensorFlow.
+
+    It must be made outside the strategy's scope, as `fit` cannot build it from distributed
+    batches, and its logs must be of rank 1, as `fit` cannot average scalars over processes.
+    """
+
+    def train_step(self, data: Batch) -> dict[str, Any]:
+        return _with_an_axis(super().train_step(data))
+
+    def test_step(self, data: Batch) -> dict[str, Any]:
+        return _with_an_axis(super().test_step(data))
 
 
 class _ProcessBatches(keras.utils.PyDataset):
@@ -131,6 +147,10 @@ def assign_state(model: keras.Model, values: Sequence[np.ndarray]) -> None:
     for variable, value in zip(state_of(model), values, strict=True):
         variable.assign(value)
     refresh_scales(model)
+
+
+def _with_an_axis(logs: dict[str, Any]) -> dict[str, Any]:
+    return {name: keras.ops.expand_dims(value, 0) for name, value in logs.items()}
 
 
 def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:

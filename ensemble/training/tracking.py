@@ -1,4 +1,4 @@
-"""Trackers that are told of every epoch beside the run's own history: TensorBoard, MLflow."""
+"""Trackers that record every epoch beside the run's own history: TensorBoard, MLflow."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -41,17 +41,17 @@ def tracking(config: ExperimentConfig, run: Run) -> Iterator[list[keras.callback
 
 
 class MlflowTracker(keras.callbacks.Callback):
-    """Writes settings and epochs to the MLflow server that MLFLOW_TRACKING_URI names.
+    """Logs settings and epochs to the MLflow server named by MLFLOW_TRACKING_URI.
 
-    A resumed run continues its MLflow run, whose id lies in `mlflow.json`. A server
-    that is lost later costs a warning, not the training.
+    A resumed run continues its MLflow run, whose id is in `mlflow.json`. If the server is
+    lost later, the training goes on with a warning.
 
     Args:
-        config: The settings, kept as parameters by dotted path.
-        run: Gives the MLflow run its name.
+        config: The settings, logged as parameters by dotted path.
+        run: Names the MLflow run.
 
     Raises:
-        ConfigError: If there is no server, or it does not answer.
+        ConfigError: If no server is named, or it does not respond.
     """
 
     def __init__(self, config: ExperimentConfig, run: Run) -> None:
@@ -83,7 +83,7 @@ class MlflowTracker(keras.callbacks.Callback):
                 self._client.set_terminated(self._id, status)
 
     def _continue(self, run: Run) -> str | None:
-        """Returns the id that an earlier part of the run had on this server, if there is one."""
+        """Returns the id of an earlier part of the run on this server, if there is one."""
         from mlflow.exceptions import MlflowException
 
         if not (run.folder / _FILE).exists():
@@ -112,7 +112,7 @@ class MlflowTracker(keras.callbacks.Callback):
         try:
             yield
         except Exception as error:
-            log.warning("MLflow is told no more of this run (%s)", _reason(error))
+            log.warning("MLflow no longer records this run (%s)", _reason(error))
             self._id = None
 
 

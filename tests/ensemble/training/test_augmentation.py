@@ -31,24 +31,24 @@ def everything() -> Augmentation:
     return Augmentation(AugmentConfig(**ALL))
 
 
-def draw(images, seed=1, **settings):
+def augment(images, seed=1, **settings):
     targets = np.ones((len(images), 1), "float32")
     return Augmentation(AugmentConfig(**OFF | settings))(images, targets, seed)[0]
 
 
 def test_shapes_types_and_ranges_are_kept(everything, images, targets):
-    drawn, shares = everything(images, targets, 1)
+    augmented, shares = everything(images, targets, 1)
 
-    assert drawn.shape == images.shape
+    assert augmented.shape == images.shape
     assert shares.shape == targets.shape
-    assert drawn.dtype == shares.dtype == np.float32
-    assert drawn.min() >= 0
-    assert drawn.max() <= 255
+    assert augmented.dtype == shares.dtype == np.float32
+    assert augmented.min() >= 0
+    assert augmented.max() <= 255
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
-    assert not np.allclose(drawn, images)
+    assert not np.allclose(augmented, images)
 
 
-def test_a_draw_follows_from_the_seed_alone(everything, images, targets):
+def test_a_result_follows_from_the_seed_alone(everything, images, targets):
     first = everything(images, targets, 7)
     other = everything(images, targets, 8)
     everything(images[:3], targets[:3], 9)
@@ -61,14 +61,14 @@ def test_a_draw_follows_from_the_seed_alone(everything, images, targets):
     assert not np.allclose(first[0], other[0])
 
 
-def test_a_draw_is_the_same_in_any_thread_beside_a_training(everything, images, targets):
+def test_a_result_is_the_same_in_any_thread_beside_a_training(everything, images, targets):
     seeds = range(6)
     expected = [everything(images, targets, seed) for seed in seeds]
-    drawn = {}
+    augmented = {}
 
     def work(mine):
         for seed in mine:
-            drawn[seed] = everything(images, targets, seed)
+            augmented[seed] = everything(images, targets, seed)
 
     threads = [threading.Thread(target=work, args=(seeds[start::2],)) for start in range(2)]
     model = keras.Sequential(
@@ -83,26 +83,26 @@ def test_a_draw_is_the_same_in_any_thread_beside_a_training(everything, images, 
         thread.join()
 
     for seed in seeds:
-        for one, two in zip(expected[seed], drawn[seed], strict=True):
+        for one, two in zip(expected[seed], augmented[seed], strict=True):
             np.testing.assert_array_equal(one, two)
 
 
-def test_a_draw_does_not_depend_on_the_precision_of_the_training(images, targets):
+def test_a_result_does_not_depend_on_the_precision_of_the_training(images, targets):
     expected = Augmentation(AugmentConfig(**ALL))(images, targets, 3)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        drawn = Augmentation(AugmentConfig(**ALL))(images, targets, 3)
+        augmented = Augmentation(AugmentConfig(**ALL))(images, targets, 3)
     finally:
         keras.config.set_dtype_policy(policy)
 
-    np.testing.assert_array_equal(drawn[0], expected[0])
+    np.testing.assert_array_equal(augmented[0], expected[0])
 
 
 def test_all_off_is_the_image_itself(images, targets):
-    drawn, shares = Augmentation(AugmentConfig(**OFF))(images, targets, 1)
+    augmented, shares = Augmentation(AugmentConfig(**OFF))(images, targets, 1)
 
-    np.testing.assert_array_equal(drawn, images)
+    np.testing.assert_array_equal(augmented, images)
     np.testing.assert_array_equal(shares, targets)
 
 
@@ -116,10 +116,10 @@ def test_the_arguments_are_left_alone(everything, images, targets):
 
 
 def test_a_flip_is_the_mirror_image_of_about_half_of_them(images):
-    drawn = draw(images, horizontal_flip=True)
+    augmented = augment(images, horizontal_flip=True)
 
-    mirrored = (drawn == images[:, :, ::-1]).all(axis=(1, 2, 3))
-    same = (drawn == images).all(axis=(1, 2, 3))
+    mirrored = (augmented == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    same = (augmented == images).all(axis=(1, 2, 3))
     assert np.logical_xor(mirrored, same).all()
     assert 8 <= mirrored.sum() <= 32
 
@@ -129,10 +129,10 @@ def test_rotation_turns_each_image_by_an_angle_of_its_own_within_the_limit():
     side, limit = 33, 10.0
     image = np.zeros((48, side, side, 3), np.uint8)
     image[:, :, side // 2] = 255
-    drawn = draw(image, rotation=limit)[..., 0]
+    augmented = augment(image, rotation=limit)[..., 0]
 
     rows = np.arange(6, side - 6)
-    columns = (drawn[:, rows] * np.arange(side)).sum(axis=2) / drawn[:, rows].sum(axis=2)
+    columns = (augmented[:, rows] * np.arange(side)).sum(axis=2) / augmented[:, rows].sum(axis=2)
     angles = np.rad2deg([np.arctan(np.polyfit(rows, column, 1)[0]) for column in columns])
     assert np.abs(angles).max() <= limit + 0.3
     assert angles.min() < -limit / 2
@@ -143,7 +143,7 @@ def test_rotation_turns_each_image_by_an_angle_of_its_own_within_the_limit():
 def test_translation_shifts_a_ramp_by_up_to_its_share():
     # Where nothing has been uncovered, a ramp that is shifted by d pixels differs by d steps.
     image = np.broadcast_to(np.arange(20.0)[None, None, :, None], (48, 20, 20, 3))
-    shifts = draw(image, translation=0.2)[:, 10, 10, 0] - 10
+    shifts = augment(image, translation=0.2)[:, 10, 10, 0] - 10
 
     assert np.abs(shifts).max() <= 4 + 1e-3
     assert shifts.min() < -2
@@ -152,18 +152,18 @@ def test_translation_shifts_a_ramp_by_up_to_its_share():
 
 def test_zoom_changes_the_slope_of_a_ramp_by_up_to_its_share():
     image = np.broadcast_to(np.arange(21.0)[None, None, :, None], (48, 21, 21, 3))
-    drawn = draw(image, zoom=0.25)
-    slopes = (drawn[:, 10, 13, 0] - drawn[:, 10, 7, 0]) / 6
+    augmented = augment(image, zoom=0.25)
+    slopes = (augmented[:, 10, 13, 0] - augmented[:, 10, 7, 0]) / 6
 
     assert np.abs(slopes - 1).max() <= 0.25 + 1e-3
     assert slopes.min() < 0.875
     assert slopes.max() > 1.125
-    np.testing.assert_allclose(drawn[:, 10, 10, 0], 10, atol=1e-3)  # about the centre
+    np.testing.assert_allclose(augmented[:, 10, 10, 0], 10, atol=1e-3)  # about the centre
 
 
 def test_brightness_adds_one_number_to_an_image_within_the_limit():
-    drawn = draw(np.full((64, 4, 4, 3), 120, np.uint8), brightness=0.2)
-    added = drawn - 120
+    augmented = augment(np.full((64, 4, 4, 3), 120, np.uint8), brightness=0.2)
+    added = augmented - 120
 
     assert np.ptp(added, axis=(1, 2, 3)).max() < 1e-3
     assert np.abs(added).max() <= 0.2 * 255
@@ -174,27 +174,27 @@ def test_brightness_adds_one_number_to_an_image_within_the_limit():
 def test_contrast_scales_the_distance_to_the_mean_both_ways():
     image = np.full((64, 4, 4, 3), 100, np.uint8)
     image[:, :2] = 140
-    drawn = draw(image, contrast=0.3)
-    factors = (drawn[:, 0, 0, 0] - drawn[:, 3, 0, 0]) / 40
+    augmented = augment(image, contrast=0.3)
+    factors = (augmented[:, 0, 0, 0] - augmented[:, 3, 0, 0]) / 40
 
     assert np.abs(factors - 1).max() <= 0.3 + 1e-4
     assert factors.min() < 0.85
     assert factors.max() > 1.15
-    np.testing.assert_allclose(drawn.mean(axis=(1, 2, 3)), 120, atol=1e-3)
+    np.testing.assert_allclose(augmented.mean(axis=(1, 2, 3)), 120, atol=1e-3)
 
 
 def test_erasing_acts_with_its_probability_on_one_rectangle():
-    drawn = draw(np.zeros((600, 16, 16, 3), np.uint8), erasing=0.3)[..., 0] > 0
+    augmented = augment(np.zeros((600, 16, 16, 3), np.uint8), erasing=0.3)[..., 0] > 0
 
-    erased = drawn.any(axis=(1, 2))
+    erased = augmented.any(axis=(1, 2))
     assert 0.22 <= erased.mean() <= 0.38  # 4 deviations of the binomial distribution
-    for image in drawn[erased]:
+    for image in augmented[erased]:
         rows, columns = image.any(axis=1), image.any(axis=0)
         assert image.sum() == rows.sum() * columns.sum()
 
 
-def test_images_of_a_long_block_are_drawn_independently():
+def test_images_of_a_large_batch_are_augmented_independently():
     image = np.random.default_rng(0).integers(0, 256, (1, 6, 6, 3), dtype=np.uint8)
-    drawn = draw(np.repeat(image, 600, axis=0), rotation=20.0, brightness=0.2)
+    augmented = augment(np.repeat(image, 600, axis=0), rotation=20.0, brightness=0.2)
 
-    assert len(np.unique(drawn.reshape(600, -1).round(3), axis=0)) == 600
+    assert len(np.unique(augmented.reshape(600, -1).round(3), axis=0)) == 600

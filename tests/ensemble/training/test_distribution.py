@@ -202,17 +202,17 @@ def test_two_devices_give_the_history_of_one(backend, folder, alone):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_history_of_one_and_one_of_them_tells(backend, folder, alone):
+def test_two_processes_give_the_history_of_one_and_one_of_them_reports(backend, folder, alone):
     first, second = train_on_two_machines(backend, folder, f"{backend}-processes")
-    told, untold = finish(first), finish(second)
+    output, silent = finish(first), finish(second)
 
     assert_same(history(folder, f"{backend}-processes"), alone)
-    assert f"{backend}-processes on colours" in told
-    assert "colours" not in untold
+    assert f"{backend}-processes on colours" in output
+    assert "colours" not in silent
 
 
 @pytest.mark.slow
-def test_killed_processes_are_gone_on_with_by_any_number_of_devices(backend, folder, alone):
+def test_killed_processes_are_resumed_by_any_number_of_devices(backend, folder, alone):
     name = f"{backend}-killed"
     processes = train_on_two_machines(backend, folder, name)
     run = folder / "runs" / name

@@ -1,4 +1,4 @@
-"""The second phase: what is thawed learns, and nothing else does."""
+"""The second phase: only what is unfrozen is trained."""
 
 import csv
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def moved(ensemble: MultiBranchModel, before: dict[str, list[np.ndarray]]) -> se
     }
 
 
-def test_what_is_thawed_moves_and_the_rest_is_bit_identical(tiny, data):
+def test_what_is_unfrozen_moves_and_the_rest_is_bit_identical(tiny, data):
     ensemble = build(tiny, branches=2)
     before = weights_by_layer(ensemble)
     assert len(before) == 6
@@ -207,7 +207,7 @@ def test_fine_tuning_takes_the_steps_of_keras(tiny, data):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (["--unfreeze", "vgg16:blok5"], "'block5'"),
         (["--unfreeze", "resnet50:conv5"], "resnet50:conv5"),
@@ -218,11 +218,11 @@ def test_fine_tuning_takes_the_steps_of_keras(tiny, data):
         (["--track", "wandb"], "'tensorboard' or 'mlflow'"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_read(flags, told, capsys):
+def test_invalid_settings_are_reported_before_anything_is_read(flags, message, capsys):
     assert train(["--branches", "vgg16,densenet121", *flags]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert told in error
+    assert message in error
 
 
 def test_losses_are_those_computed_by_hand(data):
@@ -248,6 +248,6 @@ def test_losses_are_those_computed_by_hand(data):
     assert losses[2.0] == pytest.approx((first + 3 * second) / 2, rel=1e-5)
 
 
-def test_a_stage_that_only_the_network_can_refuse_is_told(tiny, data):
+def test_a_stage_that_only_the_network_can_refuse_is_reported(tiny, data):
     with pytest.raises(ConfigError, match="last:99"):
         fine_tune(build(tiny), (data, data), settings("last:99"), Session())

@@ -27,7 +27,7 @@ def test_neither_leaves_images_and_targets_alone(images, targets):
 
 
 @pytest.mark.parametrize("settings", [{"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 1, "cutmix": 1}])
-def test_targets_still_sum_to_1_and_tell_the_share_of_the_image_itself(images, targets, settings):
+def test_targets_still_sum_to_1_and_hold_the_share_of_the_image_itself(images, targets, settings):
     mixed, shares = draw(images, targets, **settings)
 
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
@@ -36,7 +36,7 @@ def test_targets_still_sum_to_1_and_tell_the_share_of_the_image_itself(images, t
     assert shares.min() >= 0
 
 
-def test_mixup_blends_by_the_share_that_the_target_tells(images, targets):
+def test_mixup_blends_by_the_share_that_the_target_holds(images, targets):
     mixed, shares = draw(images, targets, mixup=1.0)
 
     solved = []
@@ -53,7 +53,7 @@ def test_mixup_blends_by_the_share_that_the_target_tells(images, targets):
     assert np.std(solved) > 0.1  # a share for each image, not one for all
 
 
-def test_cutmix_replaces_one_rectangle_as_large_as_the_target_tells(images, targets):
+def test_cutmix_replaces_one_rectangle_as_large_as_the_target_holds(images, targets):
     mixed, shares = draw(images, targets, cutmix=1.0)
 
     for row, (image, share) in enumerate(zip(mixed, shares, strict=True)):

@@ -132,7 +132,7 @@ def test_a_training_that_ended_elsewhere_is_not_repeated(make_config, monkeypatc
         return read_checkpoint(first.run)
 
     with monkeypatch.context() as patch:  # it has not even to be repeated if this is killed
-        patch.setattr(experiment, "judge", lambda *_, **__: 1 / 0)
+        patch.setattr(experiment, "write_report", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             fit(config.model_copy(update={"name": "broken"}), begun=take_over)
 
@@ -176,7 +176,7 @@ def test_images_added_since_are_not_used(make_config, monkeypatch, colours_folde
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (lambda red: (red / "00.png").unlink(), r"1 missing or unreadable\), such as red/00\.png"),
         (lambda red: Image.new("RGB", (9, 9)).save(red / "00.png"), r"1 changed since"),
@@ -184,12 +184,14 @@ def test_images_added_since_are_not_used(make_config, monkeypatch, colours_folde
     ],
     ids=["missing", "changed", "relabelled"],
 )
-def test_other_images_or_labels_are_refused(change, told, make_config, monkeypatch, colours_folder):
+def test_other_images_or_labels_are_refused(
+    change, message, make_config, monkeypatch, colours_folder
+):
     config = make_config()
     run = break_after_an_epoch(config, monkeypatch)
     change(colours_folder / "red")
 
-    with pytest.raises(RunError, match=rf"1 of the 48 images .*{told}.*--config"):
+    with pytest.raises(RunError, match=rf"1 of the 48 images .*{message}.*--config"):
         resume(run.folder, config)
 
 
@@ -242,15 +244,15 @@ def test_a_run_at_its_end_is_refused(make_config, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--resume", "nowhere"], "nowhere is not a run"),
         (["--resume", "runs/x", "--epochs", "3"], "no other flags than --cache and --devices"),
     ],
 )
-def test_resuming_amiss_is_told(words, told, capsys):
+def test_an_invalid_resume_is_reported(words, message, capsys):
     assert train(words) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def start(config: ExperimentConfig, folder: Path) -> subprocess.Popen:

@@ -32,20 +32,20 @@ def test_votes_become_shares(kind):
     )
 
 
-def test_votes_that_the_data_lacks_are_told():
+def test_votes_that_the_data_lacks_are_reported():
     with pytest.raises(DataError, match=r"'distribution' need the votes.*--targets label"):
         make_targets(split(None), 3, "distribution")
 
 
-def test_classes_are_drawn_as_often_as_their_shares_say():
+def test_classes_are_sampled_as_often_as_their_shares_say():
     targets = np.tile(np.array([[0.1, 0.0, 0.6, 0.3]], np.float32), (20_000, 1))
 
-    drawn = sample_classes(targets, seed=1, epoch=1)
+    sampled = sample_classes(targets, seed=1, epoch=1)
 
-    assert drawn.shape == targets.shape
-    np.testing.assert_array_equal(drawn.sum(axis=1), 1)
-    np.testing.assert_allclose(drawn.mean(axis=0), targets[0], atol=0.015)
-    assert not drawn[:, 1].any()
+    assert sampled.shape == targets.shape
+    np.testing.assert_array_equal(sampled.sum(axis=1), 1)
+    np.testing.assert_allclose(sampled.mean(axis=0), targets[0], atol=0.015)
+    assert not sampled[:, 1].any()
 
 
 def test_a_draw_follows_from_seed_and_epoch():

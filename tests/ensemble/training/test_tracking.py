@@ -51,8 +51,8 @@ def test_mlflow_reads_settings_and_every_epoch(make_config, server):
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.run_name == result.run.name
     assert run.data.params["training.fine_tuning.epochs"] == "1"
-    told = [m.value for m in client.get_metric_history(run.info.run_id, "val_loss")]
-    assert told == pytest.approx(result.history.epochs["val_loss"])
+    logged = [m.value for m in client.get_metric_history(run.info.run_id, "val_loss")]
+    assert logged == pytest.approx(result.history.epochs["val_loss"])
 
 
 def only_run(server):
@@ -104,10 +104,10 @@ def test_a_server_that_is_lost_does_not_end_the_training(make_config, server, mo
     result = fit(make_config(training={**FINE, "trackers": "mlflow"}))
 
     assert len(result.history) == 3
-    assert caplog.text.count("told no more of this run (gone)") == 1
+    assert caplog.text.count("no longer records this run (gone)") == 1
 
 
-def test_mlflow_without_a_server_is_told(make_config, monkeypatch):
+def test_mlflow_without_a_server_is_reported(make_config, monkeypatch):
     pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
@@ -115,7 +115,7 @@ def test_mlflow_without_a_server_is_told(make_config, monkeypatch):
         fit(make_config(training={"trackers": "mlflow"}))
 
 
-def test_a_tracker_that_is_not_installed_is_told(make_config, monkeypatch, capsys):
+def test_a_tracker_that_is_not_installed_is_reported(make_config, monkeypatch, capsys):
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *_: None if name == "mlflow" else find(name)
