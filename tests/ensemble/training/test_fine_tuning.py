@@ -212,7 +212,7 @@ def test_fine_tuning_takes_the_steps_of_keras(tiny, data):
         (["--unfreeze", "vgg16:blok5"], "'block5'"),
         (["--unfreeze", "resnet50:conv5"], "resnet50:conv5"),
         (["--unfreeze", "last:0"], "last:0"),
-        (["--training.fine_tuning.factors", "resnet50=2"], "no branch of this model"),
+        (["--training.fine_tuning.factors", "resnet50=2"], "not a branch of this model"),
         (["--training.fine_tuning.factors", "2"], "BRANCH=FACTOR"),
         (["--unfreeze", "all", "--weights", "random", "--standardize"], "--standardize"),
         (["--track", "wandb"], "'tensorboard' or 'mlflow'"),
