@@ -153,5 +153,5 @@ def test_gpu_memory_grows_with_what_is_needed_unless_somebody_says_otherwise(mon
 def test_xla_is_refused_where_it_cannot_be_chosen(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
 
-    with pytest.raises(ConfigError, match=r"training\.jit_compile.*Received: true"):
+    with pytest.raises(ConfigError, match=r"training\.jit_compile.*Received: True"):
         distribute(TrainingConfig(jit_compile=True))
