@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from ensemble.data.decoding import decode
 from ensemble.data.files import is_image, open_files
-from ensemble.data.leakage import find_repeats
+from ensemble.data.leakage import find_duplicates
 from ensemble.data.loading import load_dataset
 from ensemble.data.reading import inspect
 from ensemble.data.registry import Location
@@ -134,7 +134,7 @@ def search(folder: Path, size: int) -> dict:
         "validation": inspect(dataset.validation, size),
     }
     read = time.perf_counter()
-    repeats = find_repeats(parts)
+    repeats = find_duplicates(parts)
     return {
         "reading": read - started,
         "comparing": time.perf_counter() - read,

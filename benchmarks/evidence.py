@@ -50,10 +50,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     print(describe_machine())
-    print(f"{args.images:,} images of {args.classes} classes, {args.repeats} times\n")
+    print(f"{args.images:,} images of {args.classes} classes, {args.duplicates} times\n")
     with tempfile.TemporaryDirectory() as folder:
         run, split = draw_run(Path(folder), args.images, args.classes)
-        timed = [time_evidence(run, split) for _ in range(args.repeats)]
+        timed = [time_evidence(run, split) for _ in range(args.duplicates)]
         size = (run.folder / "report.html").stat().st_size
     print(f"{'seconds':<24}first  median")
     for times in timed:

@@ -22,7 +22,7 @@ from ensemble.data.inspection import (
     log_duplicates,
     log_problems,
 )
-from ensemble.data.leakage import REPEAT_COLUMNS, repeat_rows
+from ensemble.data.leakage import DUPLICATE_COLUMNS, duplicate_rows
 from ensemble.data.loading import Dataset
 from ensemble.data.reading import read_image
 from ensemble.faces.store import read_dataset
@@ -194,8 +194,10 @@ def _inspect(run: Run, config: ExperimentConfig, dataset: Dataset, images: Image
         rows = ((problem.name, problem.reason) for problem in images.problems)
         path = run.write_table("bad_images.csv", ["path", "reason"], rows)
         log_problems(images.problems, f"; all are in {path}")
-    if images.repeats:
-        path = run.write_table("duplicates.csv", REPEAT_COLUMNS, repeat_rows(images.repeats))
+    if images.duplicates:
+        path = run.write_table(
+            "duplicates.csv", DUPLICATE_COLUMNS, duplicate_rows(images.duplicates)
+        )
         log_duplicates(images, f"; all are in {path}")
     check_readable(dataset, images)
     return images

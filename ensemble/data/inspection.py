@@ -9,11 +9,11 @@ import numpy as np
 from configs.errors import DataError
 from configs.schema import DataConfig
 from ensemble.data.leakage import (
-    Repeat,
-    describe_repeats,
-    find_repeats,
-    keep_apart,
-    refuse_repeats,
+    Duplicate,
+    check_no_duplicates,
+    describe_duplicates,
+    find_duplicates,
+    without_duplicates,
 )
 from ensemble.data.loading import Dataset, Split
 from ensemble.data.reading import Inspection, inspect
@@ -27,29 +27,29 @@ class Images:
     """The images of a dataset that can be read.
 
     Args:
-        train: What is learned from.
-        validation: What early stopping watches.
+        train: The training images.
+        validation: The validation images.
         problems: Images and rows that are left out, and why.
         num_classes: Number of classes.
-        repeats: Images that stand in several splits, those dropped included.
-        dropped: How many training images were left out for that.
-        test: What was set aside for evaluation; None where the data has no test split.
+        duplicates: Images shared by several splits, those dropped included.
+        dropped: Number of training images left out as duplicates.
+        test: The test images; None where the data has no test split.
     """
 
     train: Inspection
     validation: Inspection
     problems: Sequence[Problem]
     num_classes: int
-    repeats: Sequence[Repeat] = ()
+    duplicates: Sequence[Duplicate] = ()
     dropped: int = 0
     test: Inspection | None = None
 
 
 def inspect_dataset(dataset: Dataset, config: DataConfig) -> Images:
-    """Reads every image once, so that a bad or a leaked one is known before the long work begins.
+    """Reads every image once, to find unreadable and leaked ones before the long work.
 
     Raises:
-        DataError: If an image stands in several splits, and that is to be an error.
+        DataError: If an image is in several splits and `duplicates` is "error".
     """
     size = config.image_size
     train = inspect(dataset.train, size, label="Reading training images")
@@ -60,24 +60,24 @@ def inspect_dataset(dataset: Dataset, config: DataConfig) -> Images:
     problems = [*dataset.problems]
     for inspection in parts.values():
         problems += inspection.problems
-    repeats = find_repeats(parts)
+    duplicates = find_duplicates(parts)
     if config.duplicates == "error":
-        refuse_repeats(repeats)
-    kept = keep_apart(train, repeats) if config.duplicates == "drop" else train
+        check_no_duplicates(duplicates)
+    kept = without_duplicates(train, duplicates) if config.duplicates == "drop" else train
     dropped = len(train.readable) - len(kept.readable)
     return Images(
         kept,
         validation,
         problems,
         len(dataset.classes),
-        repeats,
+        duplicates,
         dropped,
         parts.get("test"),
     )
 
 
 def check_readable(dataset: Dataset, images: Images) -> None:
-    """Checks that there is something to learn from and to watch.
+    """Checks that there are readable images of each class.
 
     Raises:
         DataError: If a class has no training image that can be read, or if there
@@ -90,12 +90,12 @@ def check_readable(dataset: Dataset, images: Images) -> None:
                 reason = f", such as {inspection.problems[0].name}" if inspection.problems else ""
                 raise DataError(
                     f"Class {name!r} has no {part} image that can be read{reason}. "
-                    "Mend or replace its images, or leave the class out with --classes."
+                    "Replace its images, or leave the class out with --classes."
                 )
 
 
 def log_problems(problems: Sequence[Problem], place: str) -> None:
-    """Tells on the screen how many images are left out, and where all of them are listed."""
+    """Logs how many images are left out, and where all of them are listed."""
     if problems:
         log.warning(
             "%d images or rows are left out, such as %s (%s)%s",
@@ -107,12 +107,12 @@ def log_problems(problems: Sequence[Problem], place: str) -> None:
 
 
 def log_duplicates(images: Images, place: str) -> None:
-    """Tells on the screen which images stand in several splits, and what was done about it."""
-    if images.repeats:
+    """Logs which images are in several splits, and what was done about it."""
+    if images.duplicates:
         log.warning(
             "%s; %s%s",
-            describe_repeats(images.repeats),
-            f"{images.dropped:,} training images are left out for it"
+            describe_duplicates(images.duplicates),
+            f"{images.dropped:,} training images are left out"
             if images.dropped
             else "figures on them are too high: --duplicates drop leaves them out of training",
             place,

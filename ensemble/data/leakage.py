@@ -1,4 +1,4 @@
-"""Images that stand in several splits, which makes figures look better than they are."""
+"""Leakage: duplicates shared by several splits, which make scores optimistic."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +17,13 @@ from ensemble.data.reading import Inspection, map_ahead, read_image
 Kind = Literal["exact", "near", "mirrored"]
 KINDS: tuple[Kind, ...] = ("exact", "near", "mirrored")  # the closest first
 
-REPEAT_COLUMNS = ("path", "split", "repeats", "in", "kind")
+DUPLICATE_COLUMNS = ("path", "split", "repeats", "in", "kind")
 
-# Tuned by eye on pairs of FER+ faces, and on drawn faces, none of which is there twice. Hashes
+# Tuned by eye on pairs of FER+ faces, and on synthetic faces, none of which is there twice. Hashes
 # alone take smooth pictures of two people for one; so do coarse shapes, which are taken away.
-_MOST_BITS = 60  # of 256
-_MOST_COLOUR = 10.0  # of 255, between the colours of two copies; a stronger tint hides one
-_LEAST_CORRELATION = 0.92
+_MAX_BITS = 60  # of 256
+_MAX_COLOUR = 10.0  # of 255, between the colours of two copies; a stronger tint hides one
+_MIN_CORRELATION = 0.92
 _SIDE = 32  # pixels that are compared, in height and width
 _COARSE = 3.0  # standard deviation in those pixels; what is smoother is taken away
 _SHIFT = 2  # pixels; copies may be cut a little differently
@@ -33,14 +33,14 @@ _BLOCK = 2**11  # pairs compared at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
-    """An image of one split that stands in another one too.
+class Duplicate:
+    """An image of one split whose exact, near or mirrored duplicate is in another split.
 
     Args:
         name: The image.
-        split: Where it stands; before `other_split` in the order train, validation, test.
-        other_name: The image that is the same.
-        other_split: Where that stands.
+        split: Its split; before `other_split` in the order train, validation, test.
+        other_name: The duplicate.
+        other_split: The split of the duplicate.
         kind: "exact": the same pixels at the size of the model; "near": the same picture,
             saved, sized, lit or cut a little differently; "mirrored": the same as its
             mirror image.
@@ -53,8 +53,8 @@ class Repeat:
     kind: Kind
 
 
-def find_repeats(parts: Mapping[str, Inspection]) -> list[Repeat]:
-    """Finds the images that stand in several splits.
+def find_duplicates(parts: Mapping[str, Inspection]) -> list[Duplicate]:
+    """Finds exact, near and mirrored duplicates shared by several splits.
 
     Copies that were mirrored, compressed or resized are found by the perceptual hash, and
     confirmed by their colours and the correlation of their pixels, since faces resemble each
@@ -66,13 +66,13 @@ def find_repeats(parts: Mapping[str, Inspection]) -> list[Repeat]:
     Raises:
         DataError: If an image can no longer be read.
     """
-    repeats = []
+    duplicates = []
     for (split, first), (other_split, second) in combinations(parts.items(), 2):
-        repeats += [
-            Repeat(first.readable.names[i], split, second.readable.names[j], other_split, kind)
+        duplicates += [
+            Duplicate(first.readable.names[i], split, second.readable.names[j], other_split, kind)
             for i, j, kind in sorted(_pairs(first, second))
         ]
-    return repeats
+    return duplicates
 
 
 def count_copies(inspection: Inspection) -> int:
@@ -80,58 +80,66 @@ def count_copies(inspection: Inspection) -> int:
     return len(inspection.fingerprints) - len({seen.pixels for seen in inspection.fingerprints})
 
 
-def keep_apart(train: Inspection, repeats: Sequence[Repeat]) -> Inspection:
-    """Returns the training images without those that stand in another split too.
+def without_duplicates(train: Inspection, duplicates: Sequence[Duplicate]) -> Inspection:
+    """Returns the training images without those that have a duplicate in another split.
 
     Args:
         train: The training images.
-        repeats: From `find_repeats`, where they are called "train".
+        duplicates: From `find_duplicates`, where they are called "train".
     """
-    repeated = {repeat.name for repeat in repeats if repeat.split == "train"}
+    repeated = {duplicate.name for duplicate in duplicates if duplicate.split == "train"}
     names = train.readable.names
     return train.select([i for i, name in enumerate(names) if name not in repeated])
 
 
-def refuse_repeats(repeats: Sequence[Repeat]) -> None:
-    """Checks that no image stands in several splits.
+def check_no_duplicates(duplicates: Sequence[Duplicate]) -> None:
+    """Checks that no image is in several splits.
 
     Raises:
         DataError: If one does.
     """
-    if repeats:
+    if duplicates:
         raise DataError(
-            f"{describe_repeats(repeats)}. Use --duplicates drop to leave them out of training, "
-            "or --duplicates warn to go on."
+            f"{describe_duplicates(duplicates)}. Use --duplicates drop to leave them out of "
+            "training, or --duplicates warn to keep them."
         )
 
 
-def describe_repeats(repeats: Sequence[Repeat]) -> str:
-    """Returns a sentence without its full stop on how many images stand where, and how alike.
+def describe_duplicates(duplicates: Sequence[Duplicate]) -> str:
+    """Returns a sentence without full stop that counts the duplicates of each two splits.
 
     Args:
-        repeats: One at least.
+        duplicates: One at least.
     """
     parts = []
-    for (split, other_split), held_out in _by_splits(repeats).items():
+    for (split, other_split), held_out in _by_splits(duplicates).items():
         kinds = Counter(held_out.values())
         of_kinds = ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind])
-        verb = "image stands" if len(held_out) == 1 else "images stand"
-        parts.append(f"{len(held_out):,} {other_split} {verb} in {split} too ({of_kinds})")
-    first = repeats[0]
+        verb = "image is" if len(held_out) == 1 else "images are"
+        parts.append(f"{len(held_out):,} {other_split} {verb} also in {split} ({of_kinds})")
+    first = duplicates[0]
     return f"{'; '.join(parts)}, such as {first.other_name} as {first.name}"
 
 
-def repeat_rows(repeats: Sequence[Repeat]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Yields repeats as rows of a table, in `REPEAT_COLUMNS`."""
-    for repeat in repeats:
-        yield repeat.name, repeat.split, repeat.other_name, repeat.other_split, repeat.kind
+def duplicate_rows(duplicates: Sequence[Duplicate]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yields duplicates as rows of a table, in `DUPLICATE_COLUMNS`."""
+    for duplicate in duplicates:
+        yield (
+            duplicate.name,
+            duplicate.split,
+            duplicate.other_name,
+            duplicate.other_split,
+            duplicate.kind,
+        )
 
 
-def _by_splits(repeats: Sequence[Repeat]) -> dict[tuple[str, str], dict[str, Kind]]:
+def _by_splits(duplicates: Sequence[Duplicate]) -> dict[tuple[str, str], dict[str, Kind]]:
     """Returns, for each two splits, the closest kind of each repeated image of the second."""
     found: dict[tuple[str, str], dict[str, Kind]] = defaultdict(dict)
-    for repeat in sorted(repeats, key=lambda repeat: KINDS.index(repeat.kind)):
-        found[repeat.split, repeat.other_split].setdefault(repeat.other_name, repeat.kind)
+    for duplicate in sorted(duplicates, key=lambda duplicate: KINDS.index(duplicate.kind)):
+        found[duplicate.split, duplicate.other_split].setdefault(
+            duplicate.other_name, duplicate.kind
+        )
     return found
 
 
@@ -149,8 +157,8 @@ def _pairs(first: Inspection, second: Inspection) -> set[tuple[int, int, Kind]]:
     hashes = [fingerprint.perceptual for fingerprint in first.fingerprints]
     upright = [fingerprint.perceptual for fingerprint in second.fingerprints]
     mirrored = [fingerprint.mirrored for fingerprint in second.fingerprints]
-    near = set(near_duplicates(hashes, _MOST_BITS, upright)) - exact
-    turned = set(near_duplicates(hashes, _MOST_BITS, mirrored)) - exact
+    near = set(near_duplicates(hashes, _MAX_BITS, upright)) - exact
+    turned = set(near_duplicates(hashes, _MAX_BITS, mirrored)) - exact
     looks = _look_at(first, {i for i, _ in near | turned})
     others = _look_at(second, {j for _, j in near | turned})
     alike = _confirm(near, looks, others)
@@ -212,14 +220,14 @@ def _confirm(
         for y, x in np.ndindex(2 * _SHIFT + 1, 2 * _SHIFT + 1):
             moved = _normalise(np.stack([_cut(second[j].detail, y, x) for _, j in block]))
             likeness = np.maximum(likeness, np.einsum("nij,nij->n", middles, moved))
-        confirmed |= {block[place] for place in np.flatnonzero(likeness >= _LEAST_CORRELATION)}
+        confirmed |= {block[place] for place in np.flatnonzero(likeness >= _MIN_CORRELATION)}
     return confirmed
 
 
 def _colours_agree(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Returns for each pair whether its colours differ little, or one of the two has none."""
     strengths = np.minimum(_strength(first), _strength(second))
-    return (_strength(first - second) <= _MOST_COLOUR) | (strengths < _GREY)
+    return (_strength(first - second) <= _MAX_COLOUR) | (strengths < _GREY)
 
 
 def _strength(colours: np.ndarray) -> np.ndarray:

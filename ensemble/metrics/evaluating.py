@@ -12,7 +12,7 @@ import numpy as np
 from configs.errors import DataError
 from configs.schema import DataConfig
 from ensemble.data.inspection import log_problems
-from ensemble.data.leakage import REPEAT_COLUMNS, repeat_rows
+from ensemble.data.leakage import DUPLICATE_COLUMNS, duplicate_rows
 from ensemble.data.loading import Labelled, Split, load_labelled, locate
 from ensemble.data.reading import Inspection, inspect, read_image, stream
 from ensemble.data.registry import Problem
@@ -113,9 +113,9 @@ def evaluate_run(
     kinds = f"{'-shared' if shared else ''}{'-flip' if flip else ''}"
     folder = f"evaluations/{images.name}-{part}{kinds}-{digest}"
     write_report(run, report, readable, ensemble.image_size, folder)
-    if report.trained_on.repeats:
-        rows = repeat_rows(report.trained_on.repeats)
-        run.write_table(f"{folder}/duplicates.csv", REPEAT_COLUMNS, rows)
+    if report.trained_on.duplicates:
+        rows = duplicate_rows(report.trained_on.duplicates)
+        run.write_table(f"{folder}/duplicates.csv", DUPLICATE_COLUMNS, rows)
     return report, folder
 
 

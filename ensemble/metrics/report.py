@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from configs.errors import RunError
-from ensemble.data.leakage import Repeat
+from ensemble.data.leakage import Duplicate
 from ensemble.data.registry import Problem
 from ensemble.metrics.calibration import Calibration, measure_calibration
 from ensemble.metrics.comparison import NOT_BETTER, compare
@@ -20,7 +20,7 @@ from ensemble.metrics.groups import FEW_IMAGES, GroupReport
 from ensemble.metrics.metrics import Metrics, headline_metrics, measure
 from ensemble.metrics.predictions import Predictions, read_predictions
 from ensemble.metrics.trained_on import TrainedOn
-from ensemble.runs.recorded_split import read_repeats
+from ensemble.runs.recorded_split import read_duplicates
 from ensemble.runs.run import Run
 from ensemble.system.text import plural
 
@@ -127,11 +127,14 @@ class Report:
 
     @classmethod
     def from_dict(
-        cls, content: Mapping[str, Any], predictions: Predictions, repeats: Sequence[Repeat] = ()
+        cls,
+        content: Mapping[str, Any],
+        predictions: Predictions,
+        duplicates: Sequence[Duplicate] = (),
     ) -> "Report":
         """Returns the report of a dictionary from `to_dict`, also of an earlier version.
 
-        All metrics are measured again. `repeats` are duplicates of training images.
+        All metrics are measured again. `duplicates` are duplicates of training images.
 
         Raises:
             ValueError: If the content is of another kind, or not of these predictions.
@@ -153,7 +156,7 @@ class Report:
                 facts=dict(content["facts"]),
                 problems=[Problem(**problem) for problem in content["problems"]],
                 groups=TypeAdapter(GroupReport | None).validate_python(content["groups"]),
-                trained_on=TrainedOn(repeats, unreadable),
+                trained_on=TrainedOn(duplicates, unreadable),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -167,9 +170,9 @@ class Report:
         """
         run = Run(folder)
         content, predictions = run.read_json("report.json"), read_predictions(folder)
-        repeats = read_repeats(run) if content.get("trained_on") else []
+        duplicates = read_duplicates(run) if content.get("trained_on") else []
         try:
-            return cls.from_dict(content, predictions, repeats)
+            return cls.from_dict(content, predictions, duplicates)
         except ValueError as error:
             raise RunError(
                 f"{folder / 'report.json'} is damaged or of another version ({error}). "
@@ -182,7 +185,7 @@ class Report:
 
     def _leak_warnings(self) -> Iterator[str]:
         found, rest = self.trained_on, self.unseen_metrics
-        if found.repeats:
+        if found.duplicates:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.kinds.items())
             others = "no other images remain"
             if rest:
@@ -193,8 +196,8 @@ class Report:
                 others = f"on the other {plural(rest.images, 'image')}: {', '.join(scores)}"
             yield (
                 f"{len(found.names):,} of these {plural(len(self.predictions), 'image')} were "
-                f"trained on ({kinds}), such as {found.repeats[0].other_name}, so the metrics are "
-                f"too high; {others}."
+                f"trained on ({kinds}), such as {found.duplicates[0].other_name}, so the metrics "
+                f"are too high; {others}."
             )
         if found.unreadable:
             yield (
@@ -232,7 +235,7 @@ class Report:
 
     def _trained_on_to_dict(self) -> dict[str, Any] | None:
         found, rest = self.trained_on, self.unseen_metrics
-        if not found.repeats and not found.unreadable:
+        if not found.duplicates and not found.unreadable:
             return None
         return {
             **found.to_dict(),

@@ -142,7 +142,7 @@ def _metric_section(report: Report) -> Section:
 
 def _unseen_section(report: Report) -> Iterator[Section]:
     rest = report.unseen_metrics
-    if report.trained_on.repeats and rest is not None:
+    if report.trained_on.duplicates and rest is not None:
         text = f"Measured on {plural(rest.images, 'image')}; the others are in duplicates.csv."
         table = score_table(rest)
         yield Section("Without the images that the model was trained on", [text, table])

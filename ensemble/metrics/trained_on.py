@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.errors import DataError
-from ensemble.data.leakage import KINDS, Kind, Repeat, find_repeats
+from ensemble.data.leakage import KINDS, Duplicate, Kind, find_duplicates
 from ensemble.data.reading import Inspection, inspect
-from ensemble.runs.recorded_split import Row, read_repeats, read_split_rows, recorded_split
+from ensemble.runs.recorded_split import Row, read_duplicates, read_split_rows, recorded_split
 from ensemble.runs.run import Run
 
 _EVALUATED = "evaluated"
@@ -19,27 +19,27 @@ class TrainedOn:
     """Evaluated images that are exact, near or mirrored duplicates of training images.
 
     Args:
-        repeats: Pairs of a training image and an evaluated one.
+        duplicates: Pairs of a training image and an evaluated one.
         unreadable: Number of training images that cannot be read any more, of which only
             exact copies are found.
     """
 
-    repeats: Sequence[Repeat]
+    duplicates: Sequence[Duplicate]
     unreadable: int = 0
 
     @property
     def names(self) -> set[str]:
         """Names of the evaluated images that the model was trained on."""
-        return {repeat.other_name for repeat in self.repeats}
+        return {duplicate.other_name for duplicate in self.duplicates}
 
     @property
     def kinds(self) -> dict[Kind, int]:
         """Number of these images for each kind of duplicate; the closest one of an image counts."""
         closest = {
-            repeat.other_name: repeat.kind
+            duplicate.other_name: duplicate.kind
             for kind in reversed(KINDS)
-            for repeat in self.repeats
-            if repeat.kind == kind
+            for duplicate in self.duplicates
+            if duplicate.kind == kind
         }
         counts = Counter(closest.values())
         return {kind: counts[kind] for kind in KINDS if counts[kind]}
@@ -67,7 +67,7 @@ def find_trained_on(
     Raises:
         RunError: If the run's `split.csv` is damaged.
     """
-    repeats: list[Repeat] = []
+    duplicates: list[Duplicate] = []
     lost: Sequence[Row]
     try:
         recorded = recorded_split(run, "train", classes)
@@ -76,14 +76,14 @@ def find_trained_on(
     else:
         lost = recorded.lost
         train = inspect(recorded.split, image_size, label="Reading training images")
-        repeats = find_repeats({"train": train, _EVALUATED: inspection})
+        duplicates = find_duplicates({"train": train, _EVALUATED: inspection})
     names = {row["sha256"]: row["path"] for row in lost if row.get("sha256")}
-    repeats += [
-        Repeat(names[digest.hex()], "train", name, _EVALUATED, "exact")
+    duplicates += [
+        Duplicate(names[digest.hex()], "train", name, _EVALUATED, "exact")
         for name, digest in zip(inspection.readable.names, inspection.digests, strict=True)
         if digest.hex() in names
     ]
-    return TrainedOn(repeats, len(lost))
+    return TrainedOn(duplicates, len(lost))
 
 
 def recorded_trained_on(run: Run, part: str, names: Sequence[str]) -> TrainedOn:
@@ -98,18 +98,18 @@ def recorded_trained_on(run: Run, part: str, names: Sequence[str]) -> TrainedOn:
         RunError: If a table of the run is damaged.
     """
     if part == "train":
-        return TrainedOn([Repeat(name, part, name, part, "exact") for name in names])
-    repeats = read_repeats(run)
-    if not repeats:
+        return TrainedOn([Duplicate(name, part, name, part, "exact") for name in names])
+    duplicates = read_duplicates(run)
+    if not duplicates:
         return TrainedOn([])
     trained, evaluated = {row["path"] for row in read_split_rows(run, "train")}, set(names)
     return TrainedOn(
         [
-            repeat
-            for repeat in repeats
-            if repeat.split == "train"
-            and repeat.other_split == part
-            and repeat.name in trained
-            and repeat.other_name in evaluated
+            duplicate
+            for duplicate in duplicates
+            if duplicate.split == "train"
+            and duplicate.other_split == part
+            and duplicate.name in trained
+            and duplicate.other_name in evaluated
         ]
     )

@@ -151,12 +151,12 @@ def set_rules(axes: Axes, axis: Literal["x", "y", "both"]) -> None:
 
 def set_percent_axis(axes: Axes) -> None:
     """Labels a share in whole percents, over 10 of them at least."""
-    axes.set_ylim(*keep_apart(*axes.get_ylim(), 0.1))
+    axes.set_ylim(*without_duplicates(*axes.get_ylim(), 0.1))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
 
 
-def keep_apart(low: float, high: float, least: float) -> tuple[float, float]:
+def without_duplicates(low: float, high: float, least: float) -> tuple[float, float]:
     """Returns limits of a scale, moved apart until it is as long as the least length."""
     room = max(0.0, least - (high - low)) / 2
     return low - room, high + room

@@ -15,12 +15,12 @@ from ensemble.plots.figures import (
     LONGEST_SETTING,
     MARGIN,
     add_panel,
-    keep_apart,
     lettering,
     set_rules,
     shorten,
     start_figure,
     text_width,
+    without_duplicates,
 )
 
 _APART = 0.17  # inches between two points, so that their numbers do not touch
@@ -109,7 +109,7 @@ def _draw_points(
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter("{x:.2f}")
     axes.yaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10]))
-    axes.set_ylim(*keep_apart(*axes.get_ylim(), 0.07))
+    axes.set_ylim(*without_duplicates(*axes.get_ylim(), 0.07))
     set_rules(axes, "both")
 
 

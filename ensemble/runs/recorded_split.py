@@ -12,7 +12,7 @@ from ensemble.data.decoding import ImageError
 from ensemble.data.files import is_image
 from ensemble.data.inspection import Images, inspect_dataset
 from ensemble.data.labels import fold, map_classes
-from ensemble.data.leakage import KINDS, Repeat
+from ensemble.data.leakage import KINDS, Duplicate
 from ensemble.data.loading import (
     Dataset,
     Split,
@@ -64,12 +64,12 @@ def read_split_rows(run: Run, part: str | None = None) -> list[dict[str, str]]:
     return [row for row in rows if part in (None, row["split"])]
 
 
-def read_repeats(run: Run) -> list[Repeat]:
+def read_duplicates(run: Run) -> list[Duplicate]:
     """Returns the images that are in several splits of a run."""
     if not (run.folder / "duplicates.csv").is_file():
         return []
     return [
-        Repeat(row["path"], row["split"], row["repeats"], row["in"], kind)
+        Duplicate(row["path"], row["split"], row["repeats"], row["in"], kind)
         for row in run.read_table("duplicates.csv")
         for kind in KINDS
         if row["kind"] == kind
@@ -128,10 +128,12 @@ def read_recorded_images(run: Run, config: DataConfig) -> tuple[Dataset, Images]
         labelled.facts,
         labelled.synthetic,
     )
-    repeats = read_repeats(run)
-    repeated = {repeat.name for repeat in repeats if repeat.split == "train"}
+    duplicates = read_duplicates(run)
+    repeated = {duplicate.name for duplicate in duplicates if duplicate.split == "train"}
     dropped = len(repeated - set(dataset.train.names))
-    return dataset, replace(inspect_dataset(dataset, config), repeats=repeats, dropped=dropped)
+    return dataset, replace(
+        inspect_dataset(dataset, config), duplicates=duplicates, dropped=dropped
+    )
 
 
 def recorded_split(run: Run, part: str, classes: Sequence[str]) -> RecordedSplit:

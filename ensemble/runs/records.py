@@ -11,7 +11,7 @@ import numpy as np
 from branches.checksums import file_checksum, weights_checksum
 from configs.schema import ExperimentConfig, ModelConfig
 from ensemble.data.inspection import Images
-from ensemble.data.leakage import count_copies, describe_repeats
+from ensemble.data.leakage import count_copies, describe_duplicates
 from ensemble.data.loading import Dataset
 from ensemble.data.reading import Inspection
 from ensemble.features.frozen_branch import FrozenBranch
@@ -116,10 +116,10 @@ def describe_experiment(
 
 
 def _describe_leaks(images: Images) -> dict[str, str]:
-    if not images.repeats:
+    if not images.duplicates:
         return {}
     done = f"{images.dropped:,} training images left out" if images.dropped else "all left in"
-    return {"In several splits": f"{describe_repeats(images.repeats)}; {done}"}
+    return {"In several splits": f"{describe_duplicates(images.duplicates)}; {done}"}
 
 
 def _describe_copies(images: Images) -> dict[str, str]:

@@ -10,12 +10,12 @@ from typing import Any
 from configs.errors import RunError, UserError
 from ensemble.commands.compare.candidates import Candidate
 from ensemble.data.decoding import ImageError, decode
-from ensemble.data.leakage import REPEAT_COLUMNS, repeat_rows
+from ensemble.data.leakage import DUPLICATE_COLUMNS, duplicate_rows
 from ensemble.metrics.report import Report
 from ensemble.metrics.report_sections import learning_curves, report_sections, worst_mistakes
 from ensemble.metrics.sections import Block, Facts, Markdown, Section, Table
 from ensemble.plots.pictures import MAX_ERRORS
-from ensemble.runs.recorded_split import read_repeats, recorded_split
+from ensemble.runs.recorded_split import read_duplicates, recorded_split
 from ensemble.runs.run import Run
 from ensemble.system.text import plural
 
@@ -86,15 +86,17 @@ def _image_counts(run: Run, classes: Sequence[str]) -> Iterator[Section]:
 
 
 def _duplicates(run: Run) -> Iterator[Section]:
-    repeats = read_repeats(run)
-    if not repeats:
+    duplicates = read_duplicates(run)
+    if not duplicates:
         return
-    kinds = Counter((repeat.split, repeat.other_split, repeat.kind) for repeat in repeats)
+    kinds = Counter(
+        (duplicate.split, duplicate.other_split, duplicate.kind) for duplicate in duplicates
+    )
     counts = [f"{n:,} of {one} in {other} too ({kind})" for (one, other, kind), n in kinds.items()]
-    rows = [list(row) for row in repeat_rows(repeats[:_MAX_ROWS])]
-    table = Table(REPEAT_COLUMNS, rows, len(REPEAT_COLUMNS))
-    first = f", the first {_MAX_ROWS}" if len(repeats) > _MAX_ROWS else ""
-    folded = Section(f"{plural(len(repeats), 'duplicate')}{first}", [table], folded=True)
+    rows = [list(row) for row in duplicate_rows(duplicates[:_MAX_ROWS])]
+    table = Table(DUPLICATE_COLUMNS, rows, len(DUPLICATE_COLUMNS))
+    first = f", the first {_MAX_ROWS}" if len(duplicates) > _MAX_ROWS else ""
+    folded = Section(f"{plural(len(duplicates), 'duplicate')}{first}", [table], folded=True)
     yield Section("In several splits", [f"{'; '.join(counts)}.", folded])
 
 

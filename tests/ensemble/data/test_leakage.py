@@ -1,4 +1,4 @@
-"""Laws of leaks: what stands in two splits is found, and nothing else."""
+"""Laws of leakage: what is in two splits is found, and nothing else."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ from PIL import Image
 
 from configs.errors import DataError
 from ensemble.data.leakage import (
+    check_no_duplicates,
     count_copies,
-    describe_repeats,
-    find_repeats,
-    keep_apart,
-    refuse_repeats,
-    repeat_rows,
+    describe_duplicates,
+    duplicate_rows,
+    find_duplicates,
+    without_duplicates,
 )
 from ensemble.data.loading import Split
 from ensemble.data.reading import inspect
@@ -94,7 +94,7 @@ COPIES = {
 @pytest.mark.parametrize("how", COPIES)
 def test_planted_copies_are_found_and_hardly_anything_else(faces, train, how):
     change, kind = COPIES[how]
-    repeats = find_repeats(
+    repeats = find_duplicates(
         {"train": train, "validation": look({n: change(p) for n, p in faces.items()})}
     )
     found = {repeat.name for repeat in repeats if repeat.name == repeat.other_name}
@@ -109,7 +109,7 @@ def test_drawn_faces_are_all_different(train):
     halves = [train.select(range(start, FACES, 2)) for start in (0, 1)]
 
     assert [len(half.readable) for half in halves] == [FACES // 2, FACES // 2]
-    assert find_repeats(dict(zip(("train", "validation"), halves, strict=True))) == []
+    assert find_duplicates(dict(zip(("train", "validation"), halves, strict=True))) == []
 
 
 def test_of_a_thousand_faces_hardly_one_is_taken_for_another():
@@ -119,7 +119,7 @@ def test_of_a_thousand_faces_hardly_one_is_taken_for_another():
     train = {name: small[name] for name in names[:700]}
     held_out = {name: small[name] for name in names[700:]}
     planted = {name: jpeg(train[name][:, ::-1].copy(), 70) for name in names[:35]}
-    repeats = find_repeats({"train": look(train), "validation": look(held_out | planted)})
+    repeats = find_duplicates({"train": look(train), "validation": look(held_out | planted)})
     alarms = [repeat for repeat in repeats if repeat.name != repeat.other_name]
 
     assert len(repeats) - len(alarms) >= 0.99 * len(planted)
@@ -128,7 +128,7 @@ def test_of_a_thousand_faces_hardly_one_is_taken_for_another():
 
 def test_the_same_drawing_in_other_colours_is_another_picture(faces, train):
     recoloured = {name: pixels[..., ::-1].copy() for name, pixels in faces.items()}
-    repeats = find_repeats({"train": train, "validation": look(recoloured)})
+    repeats = find_duplicates({"train": train, "validation": look(recoloured)})
 
     assert len({repeat.name for repeat in repeats}) < 0.1 * FACES  # some drawings are nearly grey
 
@@ -140,9 +140,9 @@ def test_copies_within_a_split_are_counted(faces, train):
 
 def test_pictures_of_one_grey_repeat_only_exactly():
     greys = {f"{value}": np.full((32, 32), value, np.uint8) for value in (0, 100, 200)}
-    repeats = find_repeats({"train": look(greys), "test": look({"x": greys["100"]})})
+    repeats = find_duplicates({"train": look(greys), "test": look({"x": greys["100"]})})
 
-    assert list(repeat_rows(repeats)) == [("100", "train", "x", "test", "exact")]
+    assert list(duplicate_rows(repeats)) == [("100", "train", "x", "test", "exact")]
 
 
 def test_dropping_takes_repeats_out_of_training_alone(faces, train):
@@ -150,25 +150,25 @@ def test_dropping_takes_repeats_out_of_training_alone(faces, train):
     held_out = look({"v": faces[names[3]], "w": draw_face("sad", np.random.default_rng(99))})
     test = look({"t": faces[names[5]][:, ::-1].copy(), "u": faces[names[3]]})
     parts = {"train": train, "validation": held_out, "test": test}
-    repeats = find_repeats(parts)
-    kept = keep_apart(train, repeats)
+    repeats = find_duplicates(parts)
+    kept = without_duplicates(train, repeats)
 
     assert set(names) - set(kept.readable.names) == {names[3], names[5]}
     assert len(kept.fingerprints) == len(kept.readable) == FACES - 2
-    assert find_repeats({**parts, "train": kept}) == [r for r in repeats if r.split != "train"]
-    assert describe_repeats(repeats) == (
-        "1 validation image stands in train too (1 exact); 2 test images stand in train too "
-        "(1 exact, 1 mirrored); 1 test image stands in validation too (1 exact), "
+    assert find_duplicates({**parts, "train": kept}) == [r for r in repeats if r.split != "train"]
+    assert describe_duplicates(repeats) == (
+        "1 validation image is also in train (1 exact); 2 test images are also in train "
+        "(1 exact, 1 mirrored); 1 test image is also in validation (1 exact), "
         f"such as v as {names[3]}"
     )
 
 
 def test_no_repeats_are_refused_only_where_there_are_some(faces, train):
-    refuse_repeats([])
-    repeats = find_repeats({"train": train, "test": look({"t": faces["0.png"]})})
+    check_no_duplicates([])
+    repeats = find_duplicates({"train": train, "test": look({"t": faces["0.png"]})})
 
-    with pytest.raises(DataError, match=r"1 test image stands in train.*--duplicates drop"):
-        refuse_repeats(repeats)
+    with pytest.raises(DataError, match=r"1 test image is also in train.*--duplicates drop"):
+        check_no_duplicates(repeats)
 
 
 @pytest.fixture
@@ -199,12 +199,12 @@ def test_a_training_tells_of_leaks_and_drops_them_if_told_to(leaking, policy, tr
     assert [row.endswith("exact") for row in rows] == [False, True, True]
     assert split.count(",train,") == trained
     assert split.count(",validation,") == 18
-    assert "2 validation images stand in train too (2 exact)" in caplog.text
-    assert "2 validation images stand in train too" in (run.folder / "report.md").read_text()
+    assert "2 validation images are also in train (2 exact)" in caplog.text
+    assert "2 validation images are also in train" in (run.folder / "report.md").read_text()
 
 
 def test_a_training_is_refused_where_leaks_are_errors(leaking):
-    with pytest.raises(DataError, match="2 validation images stand in train too"):
+    with pytest.raises(DataError, match="2 validation images are also in train"):
         fit(leaking("error"))
 
 
@@ -230,7 +230,7 @@ def test_all_copies_of_real_faces_are_found(shared_data):
             return look({name: archive.read(paths[name]) for name in names})
 
     parts = {"train": read("train", twins.values()), "validation": read("valid", twins)}
-    exact = [repeat for repeat in find_repeats(parts) if repeat.kind == "exact"]
+    exact = [repeat for repeat in find_duplicates(parts) if repeat.kind == "exact"]
     assert len(twins) == 279
     assert {repeat.other_name: repeat.name for repeat in exact} == twins
     assert count_copies(read("train", {*copies, *copies.values()})) == len(copies) == 1_224

@@ -56,7 +56,7 @@ def test_the_recorded_images_are_evaluated_whatever_was_added(run, colours_folde
 
     assert list(report.predictions.names) == names_of(run, "validation")
     assert report.problems == []
-    assert report.trained_on.repeats == []
+    assert report.trained_on.duplicates == []
 
 
 def test_missing_and_changed_images_are_reported_everywhere(run, colours_folder, caplog):
@@ -106,7 +106,7 @@ def test_training_images_among_other_data_are_reported(run, other, colours_folde
 
 def test_metrics_without_training_images_are_those_of_the_other_images(run, other):
     alone, _ = evaluate_run(run, DataConfig(root=[other]))
-    assert alone.trained_on.repeats == []
+    assert alone.trained_on.duplicates == []
     name = names_of(run, "train")[0]
     (other / name).write_bytes((run.config.data.root[0] / name).read_bytes())
 

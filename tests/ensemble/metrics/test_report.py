@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from ensemble.data.leakage import Repeat
+from ensemble.data.leakage import Duplicate
 from ensemble.data.registry import Problem
 from ensemble.metrics.metrics import measure
 from ensemble.metrics.predictions import Predictions
@@ -198,7 +198,7 @@ def test_metrics_can_be_measured_again_from_the_dictionary_and_the_predictions(r
 
 
 def test_duplicates_of_training_images_are_read_back(report):
-    repeats = [Repeat("a.png", "train", "3.png", "evaluated", "near")]
+    repeats = [Duplicate("a.png", "train", "3.png", "evaluated", "near")]
     leaky = replace(report, trained_on=TrainedOn(repeats, 2))
     content = json.loads(leaky.as_json())
 
