@@ -7,7 +7,7 @@ import pytest
 
 from configs.errors import RunError
 from ensemble.commands.search.study import Study, TrialRecord
-from ensemble.commands.search.winner import drop_beaten, keep_if_best
+from ensemble.commands.search.winner import _read_kept, drop_beaten, keep_if_best
 from ensemble.runs.run import Run
 from ensemble.training.checkpoint import read_checkpoint
 from ensemble.training.history import History, Progress
@@ -62,6 +62,18 @@ def test_a_trial_that_has_not_ended_keeps_its_own(study):
     end(study, 1, 0.9)
 
     assert kept(study) == ["0001", "0004"]
+
+
+def test_without_a_readable_checkpoint_the_winner_is_trained_again(study, caplog):
+    caplog.set_level("INFO")
+    end(study, 0, 0.5)
+    trial = study.trial(0)
+    (trial.folder / "checkpoint.npz").write_bytes(b"PK damaged")
+
+    assert _read_kept(trial) is None
+    assert _read_kept(study.trial(1)) is None
+    for name in ("0000", "0001"):
+        assert f"trial {name} has no checkpoint: the winner is trained again" in caplog.text
 
 
 def test_a_full_disk_costs_a_warning_and_not_the_trial(study, monkeypatch, caplog):
