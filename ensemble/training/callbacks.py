@@ -156,7 +156,7 @@ class Recorder(keras.callbacks.Callback):
             keras.utils.set_random_seed(seed_of(self._phase.seed, epoch + 1))
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
-        self._bar.update(self._phase.steps_per_execution * self._batches.batch_size)
+        self._bar.update(self.model.steps_per_execution * self._batches.batch_size)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         values = {name: float(value) for name, value in (logs or {}).items()}

@@ -15,7 +15,8 @@ def compile_model(model: keras.Model, phase: Phase, steps: int, distribution: Di
     """Compiles a model for a phase whose epochs have this many steps."""
     config = phase.config
     tensorflow = keras.backend.backend() == "tensorflow"
-    one_by_one = tensorflow and distribution.strategy  # which cannot run several steps at once
+    # Neither PyTorch nor a strategy of TensorFlow runs several steps at once.
+    one_by_one = distribution.strategy if tensorflow else keras.backend.backend() == "torch"
     rate: Any = phase.learning_rate
     if config.schedule == "cosine":
         warmup = min(round(config.warmup_epochs * steps), phase.epochs * steps - 1)
