@@ -259,6 +259,13 @@ def test_folders_of_parts_hold_nothing_else(registry, modules):
     assert found <= set(_registrations(modules))
 
 
+def test_every_folder_of_modules_is_a_package():
+    """A wheel leaves out any other."""
+    folders = {file.parent for package in MAY_IMPORT for file in (ROOT / package).rglob("*.py")}
+
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
 def test_all_modules_are_read(modules):
     assert {"configs", "branches", "heads", "ensemble", "ensemble.data"} <= set(modules)
     assert "ensemble.commands.train.__main__" in _commands(modules)

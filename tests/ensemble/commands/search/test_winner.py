@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("keras_tuner")
+
 from configs.errors import RunError
 from ensemble.commands.search.study import Study, TrialRecord
 from ensemble.commands.search.winner import _read_kept, drop_beaten, keep_if_best
