@@ -46,10 +46,10 @@ class Order(NamedTuple):
     views: np.ndarray
 
 
-def draw_order(
+def sample_order(
     data: Examples, *, seed: int, epoch: int, chances: np.ndarray | None = None
 ) -> Order:
-    """Shuffles the images and draws a view of each.
+    """Shuffles the images and samples a view of each.
 
     A function of the seed and the epoch alone, on every backend.
 
@@ -57,8 +57,8 @@ def draw_order(
         data: What to order.
         seed: Of order and views.
         epoch: Counted from 1.
-        chances: How likely each image is drawn, shape `(images,)`, of any sum > 0:
-            as many images are drawn as there are, some of them more than once.
+        chances: Probability that an image is sampled, shape `(images,)`, of any sum > 0:
+            as many images are sampled as there are, some of them more than once.
             None: each image comes once.
     """
     images = len(data)
@@ -82,7 +82,7 @@ class Batches(keras.utils.PyDataset):
     Args:
         data: Inputs, targets and weights.
         batch_size: Images per batch; the last batch may be smaller.
-        order: From `draw_order`; by default the first view of each image, as stored.
+        order: From `sample_order`; by default the first view of each image, as stored.
         change: Gets a batch's inputs `(n, ...)`, targets `(n, num_classes)` and number,
             and returns the inputs and targets to use instead.
     """

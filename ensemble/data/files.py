@@ -176,7 +176,7 @@ class Folder:
         self.problems: list[Problem] = []
         visited: set[str] = set()
         listing: dict[str, list[str]] = {}
-        for parent, folders, files in os.walk(path, followlinks=True, onerror=self._refuse):
+        for parent, folders, files in os.walk(path, followlinks=True, onerror=self._unreadable):
             here = Path(parent)
             real = str(here.resolve())
             inner = here.relative_to(path)
@@ -211,7 +211,7 @@ class Folder:
         else:
             self.entries.append(entry)
 
-    def _refuse(self, error: OSError) -> None:
+    def _unreadable(self, error: OSError) -> None:
         folder = Path(str(error.filename)).relative_to(self.path).as_posix()
         self.problems.append(Problem(folder, f"cannot be listed: {error.strerror}"))
 
@@ -264,7 +264,7 @@ class Archive:
             return
         if entry in self.entries:
             self.problems.append(
-                Problem(entry, "stands twice in the archive; the later one is read")
+                Problem(entry, "occurs twice in the archive; the later one is read")
             )
         self.entries[entry] = info
 

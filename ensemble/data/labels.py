@@ -75,7 +75,7 @@ def map_classes(
             The new name may be that of a class, whose images then belong to it.
 
     Raises:
-        DataError: If a class or a member is not in the data or stands twice, or
+        DataError: If a class or a member is not in the data or occurs twice, or
             if fewer than two classes are left.
     """
     spellings = _spellings(found)
@@ -87,7 +87,7 @@ def map_classes(
     )
     if classes:
         chosen = [_resolve(name, known, notes) for name in classes]
-        _refuse_twice(chosen, known)
+        _check_unique(chosen, known)
         final = tuple(name.strip() for name in classes)
     else:
         chosen = sorted(known, key=lambda key: known[key].casefold())
@@ -149,7 +149,7 @@ def _merge(
         for new, group in merge.items()
     }
     moved = [key for group in groups.values() for key in group]
-    _refuse_twice(moved, names)
+    _check_unique(moved, names)
     known = {key: name for key, name in names.items() if key not in moved}
     members = {key: {key} for key in known}
     for new, group in groups.items():
@@ -238,7 +238,7 @@ def _resolve(name: str, names: Mapping[str, str], notes: list[str]) -> str:
     return key
 
 
-def _refuse_twice(keys: Sequence[str], names: Mapping[str, str]) -> None:
+def _check_unique(keys: Sequence[str], names: Mapping[str, str]) -> None:
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
         raise DataError(f"The class '{names[twice]}' is asked for twice. Name it once.")

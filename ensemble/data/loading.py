@@ -21,7 +21,7 @@ from ensemble.data.registry import (
     Problem,
     Record,
 )
-from ensemble.data.splits import draw_validation
+from ensemble.data.splits import sample_validation
 
 _VALIDATION_FRACTION = 0.2
 
@@ -74,7 +74,7 @@ class Labelled:
         problems: Images and rows that are left out, and why.
         notes: Lines for the screen: what was joined or ignored.
         facts: Lines for reports: heading to text.
-        synthetic: Whether the images are drawn, not photographed.
+        synthetic: Whether the images are synthetic.
     """
 
     name: str
@@ -101,12 +101,12 @@ class Dataset:
         name: A short name for run folders.
         classes: Names of the classes; a label is a place in it.
         train: Has at least one image of every class.
-        validation: Given by the data or drawn from its training images.
+        validation: Given by the data or sampled from its training images.
         test: None where the data has none.
         problems: Images and rows that are left out, and why.
-        notes: Lines for the screen: what was joined, drawn or ignored.
+        notes: Lines for the screen: what was joined, sampled or ignored.
         facts: Lines for reports: heading to text.
-        synthetic: Whether the images are drawn, not photographed.
+        synthetic: Whether the images are synthetic.
     """
 
     name: str
@@ -132,7 +132,7 @@ def load_dataset(
     """Finds images and labels, decides on the classes and splits them.
 
     No image is decoded. Splits that the data names are kept; where it names no
-    validation split, one is drawn from the training images, by class and
+    validation split, one is sampled from the training images, by class and
     without parting a group. The result depends on the data, not on the order
     in which a file system lists it.
 
@@ -141,8 +141,8 @@ def load_dataset(
         source: Name of a source, or "auto" for the first one that matches.
         classes: Classes to keep, in this order; empty keeps all.
         merge: New class to the classes it is made of.
-        validation_fraction: Share of each class to draw, between 0 and 1.
-        seed: Decides the draw.
+        validation_fraction: Share of each class to sample, between 0 and 1.
+        seed: Random seed of the sample.
 
     Raises:
         ConfigError: If there is no source of that name.
@@ -152,11 +152,11 @@ def load_dataset(
     rows, parts, names = labelled.rows, labelled.parts, labelled.classes
     notes = list(labelled.notes)
 
-    _refuse_crossing_groups(rows, parts)
-    _refuse_untrainable(rows, parts, names)
+    _check_groups(rows, parts)
+    _check_trainable(rows, parts, names)
     if "validation" not in parts:
-        parts = _draw(rows, parts, validation_fraction, seed)
-        notes.append(f"{np.sum(parts == 'validation')} training images are drawn for validation")
+        parts = _sample(rows, parts, validation_fraction, seed)
+        notes.append(f"{np.sum(parts == 'validation')} training images are sampled for validation")
     elif validation_fraction != _VALIDATION_FRACTION:
         notes.append(
             f"the validation fraction of {validation_fraction} has no effect, as the data names "
@@ -340,7 +340,7 @@ def _count_votes(records: Sequence[Record], class_map: ClassMap) -> np.ndarray |
     return votes if votes.any(axis=1).all() else None
 
 
-def _refuse_crossing_groups(rows: Split, parts: np.ndarray) -> None:
+def _check_groups(rows: Split, parts: np.ndarray) -> None:
     homes: dict[str, str] = {}
     crossing: dict[str, str] = {}
     for group, part in zip(rows.groups, parts, strict=True):
@@ -355,7 +355,7 @@ def _refuse_crossing_groups(rows: Split, parts: np.ndarray) -> None:
         )
 
 
-def _refuse_untrainable(rows: Split, parts: np.ndarray, classes: Sequence[str]) -> None:
+def _check_trainable(rows: Split, parts: np.ndarray, classes: Sequence[str]) -> None:
     counts = np.bincount(rows.labels[parts == "train"], minlength=len(classes))
     if not counts.any():
         given = " and ".join(sorted(set(parts)))
@@ -363,7 +363,7 @@ def _refuse_untrainable(rows: Split, parts: np.ndarray, classes: Sequence[str]) 
     others = " or ".join(sorted(set(parts) - {"train"}))
     shortages = {0: f"no training image{f', only images for {others}' if others else ''}"}
     if "validation" not in parts:
-        shortages[1] = "a single training image, and one is to be drawn for validation"
+        shortages[1] = "a single training image, and one is needed for validation"
     for name, count in zip(classes, counts.tolist(), strict=True):
         if count in shortages:
             raise DataError(
@@ -372,13 +372,13 @@ def _refuse_untrainable(rows: Split, parts: np.ndarray, classes: Sequence[str]) 
             )
 
 
-def _draw(rows: Split, parts: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+def _sample(rows: Split, parts: np.ndarray, fraction: float, seed: int) -> np.ndarray:
     """Returns `parts` with a share of the training images moved to validation."""
     train = np.flatnonzero(parts == "train")
     groups = [rows.groups[index] for index in train]
-    drawn = draw_validation(rows.labels[train], groups, fraction, seed)
+    sampled = sample_validation(rows.labels[train], groups, fraction, seed)
     parts = parts.copy()
-    parts[train[drawn]] = "validation"
+    parts[train[sampled]] = "validation"
     return parts
 
 

@@ -2,7 +2,6 @@
 
 import posixpath
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 
@@ -46,11 +45,6 @@ _OUTPUTS = (
 def find_output(names: Collection[str]) -> Output | None:
     """Returns what a folder with files of these names is the output of, if of anything."""
     return next((output for output in _OUTPUTS if output.files <= set(names)), None)
-
-
-def is_output_folder(folder: Path) -> bool:
-    """Returns whether a command of this package wrote a folder."""
-    return folder.is_dir() and find_output({path.name for path in folder.iterdir()}) is not None
 
 
 def find_outputs(listing: Mapping[str, Collection[str]]) -> dict[str, str]:

@@ -32,7 +32,7 @@ _AHEAD = 8  # images in work for each thread: enough to hide a slow read, little
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells an image from others.
+    """What distinguishes an image from others.
 
     Args:
         digest: SHA-256 of its bytes (or pixels).

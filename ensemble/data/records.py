@@ -69,7 +69,7 @@ class Collection:
         problems: What was left out, and why.
         notes: Lines for the screen that say what was joined or ignored, with counts.
         facts: Lines for reports: heading to text.
-        synthetic: True where random weights are good enough unasked: drawn images.
+        synthetic: True where random weights are good enough: synthetic images.
     """
 
     images: ImageStore

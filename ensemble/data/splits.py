@@ -1,4 +1,4 @@
-"""Names of splits, and the draw of validation images where the data has none."""
+"""Names of splits, and sampling of validation images where the data has none."""
 
 import re
 from collections.abc import Sequence
@@ -57,10 +57,10 @@ def resembles_split(word: str) -> bool:
     return find_split(word) is not None or known
 
 
-def draw_validation(
+def sample_validation(
     labels: np.ndarray, groups: Sequence[str | None], fraction: float, seed: int
 ) -> np.ndarray:
-    """Draws a share of every class, without parting a group.
+    """Samples a share of every class, without splitting a group.
 
     Groups come in random order, large ones first, and each is taken if the
     classes then come closer to their share. An image without a group is a group
@@ -70,14 +70,14 @@ def draw_validation(
     Args:
         labels: Class indices of shape `(n,)`.
         groups: The group of each image, or None.
-        fraction: Share to draw, between 0 and 1.
-        seed: Decides the draw together with the order of the images.
+        fraction: Share to sample, between 0 and 1.
+        seed: Random seed; the sample also depends on the order of the images.
 
     Returns:
-        Whether an image is drawn, of shape `(n,)`.
+        Whether an image is sampled, shape `(n,)`.
 
     Raises:
-        DataError: If all images are of one group, so that nothing can be drawn.
+        DataError: If all images are of one group, so that nothing can be sampled.
     """
     numbers = _number_groups(groups)
     counts = np.zeros((numbers.max() + 1, labels.max() + 1), np.int64)
@@ -90,7 +90,7 @@ def draw_validation(
     order = np.random.default_rng(seed).permutation(len(counts))
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     taken = np.zeros_like(totals)
-    drawn = np.zeros(len(counts), bool)
+    sampled = np.zeros(len(counts), bool)
     for group in order:
         count = counts[group]
         # By how much the squared distance to the share changes.
@@ -98,10 +98,10 @@ def draw_validation(
         spares_training = np.all((taken + count < totals) | (count == 0))
         if change < 0 and spares_training:
             taken += count
-            drawn[group] = True
-    if not drawn.any():
-        drawn[_smallest_spare(counts, order)] = True
-    return drawn[numbers]
+            sampled[group] = True
+    if not sampled.any():
+        sampled[_smallest_spare(counts, order)] = True
+    return sampled[numbers]
 
 
 def _number_groups(groups: Sequence[str | None]) -> np.ndarray:
@@ -116,7 +116,7 @@ def _smallest_spare(counts: np.ndarray, order: np.ndarray) -> int:
     spare = [group for group in order if np.all((counts[group] < totals) | (counts[group] == 0))]
     if not spare:
         raise DataError(
-            "No validation images can be drawn without parting a group or emptying a class. "
+            "No validation images can be sampled without splitting a group or emptying a class. "
             "Bring images of more groups or name the splits in the data."
         )
     return int(spare[-1])

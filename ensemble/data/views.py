@@ -23,7 +23,7 @@ class View:
         number: 0 is the image itself, whatever the other arguments are.
         rotation: Largest angle to either side, in degrees.
         horizontal_flip: Whether half of the images, on average, are mirrored.
-        seed: Of the draw.
+        seed: Random seed.
     """
 
     number: int = 0
@@ -68,7 +68,7 @@ def augmented_view(
         view: Number of the view; 0 gives the images themselves.
         rotation: Largest angle to either side, in degrees.
         horizontal_flip: Whether every other view, on average, is mirrored.
-        seed: Of the draw.
+        seed: Random seed.
 
     Returns:
         Shape `(batch, h, w, 3)`, values 0..255; view 0 in the type of `images`, others

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from configs.schema import TrainingConfig
-from ensemble.data.batches import Batches, Change, Examples, Inputs, draw_order
+from ensemble.data.batches import Batches, Change, Examples, Inputs, sample_order
 from ensemble.training.distribution import SINGLE_DEVICE, Distribution
 from ensemble.training.history import Progress
 from ensemble.training.targets import balance, sample_classes, smooth
@@ -79,7 +79,7 @@ class TrainingBatches(Batches):
         targets = data.targets
         sampling = phase.config.balance == "sampling"
         chances = balance(targets).astype("float64") if sampling else None
-        order = draw_order(data, seed=phase.seed, epoch=epoch, chances=chances)
+        order = sample_order(data, seed=phase.seed, epoch=epoch, chances=chances)
         if phase.config.targets == "drawn":
             targets = sample_classes(targets, seed=phase.seed, epoch=epoch)
         targets = smooth(targets, phase.config.label_smoothing)

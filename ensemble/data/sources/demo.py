@@ -1,4 +1,4 @@
-"""The data set that needs no download: each face is drawn when it is read."""
+"""The data set that needs no download: each synthetic face is rendered when it is read."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ _SEED = 1978
 
 
 class DrawnFaces:
-    """Draws each record's face from a seed of its own.
+    """Renders each record's face from a seed of its own.
 
     Args:
         seeds: Record to seed; the record's label is the expression.
@@ -47,7 +47,7 @@ def load_demo(_: Location) -> Collection:
 register_source(
     DatasetSpec(
         name="demo",
-        summary="drawn faces with eight expressions; used where no --data is given",
+        summary="synthetic faces with eight expressions; used where no --data is given",
         matches=lambda location: not location.roots,
         load=load_demo,
         priority=0,

@@ -315,10 +315,10 @@ def _count_out(
     splits = Counter(record.split or "not yet split" for record in records)
     kept = ", ".join(f"{count:,} {split}" for split, count in sorted(splits.items()))
     others = ", ".join(f"{count:,} {what}" for what, count in left_out.most_common())
-    told = f"{protocol}, which leaves {len(records):,} of {len(found):,} images ({kept or 'none'})"
-    told += f" and leaves out {others}" if others else ""
+    text = f"{protocol}, which leaves {len(records):,} of {len(found):,} images ({kept or 'none'})"
+    text += f" and leaves out {others}" if others else ""
     notes = [f"{count} images {what} are left out" for what, count in left_out.items()]
-    return records, notes, {"Protocol of the votes": told}
+    return records, notes, {"Protocol of the votes": text}
 
 
 register_source(

@@ -5,8 +5,8 @@ from ensemble.data import batches as batches_module
 from ensemble.data.batches import (
     Batches,
     Examples,
-    draw_order,
     read_maps,
+    sample_order,
 )
 from ensemble.training.targets import one_hot
 
@@ -28,7 +28,7 @@ def read(batches: Batches) -> list[np.ndarray]:
 
 
 def test_batches_hold_all_images_in_order(data):
-    order = draw_order(data, seed=1, epoch=1)
+    order = sample_order(data, seed=1, epoch=1)
     batches = Batches(data, 4, order)
 
     values, labels, weights = read(batches)
@@ -41,7 +41,7 @@ def test_batches_hold_all_images_in_order(data):
 
 
 def test_every_image_comes_once_an_epoch_in_an_order_of_its_own(data):
-    orders = [draw_order(data, seed=1, epoch=epoch) for epoch in range(1, 6)]
+    orders = [sample_order(data, seed=1, epoch=epoch) for epoch in range(1, 6)]
 
     assert all(sorted(order.rows) == list(range(11)) for order in orders)
     assert len({tuple(order.rows) for order in orders}) == 5
@@ -50,8 +50,8 @@ def test_every_image_comes_once_an_epoch_in_an_order_of_its_own(data):
 
 
 def test_an_epochs_order_follows_from_seed_and_number(data):
-    order, same = (draw_order(data, seed=1, epoch=3) for _ in range(2))
-    other = draw_order(data, seed=2, epoch=3)
+    order, same = (sample_order(data, seed=1, epoch=3) for _ in range(2))
+    other = sample_order(data, seed=2, epoch=3)
 
     np.testing.assert_array_equal(order.rows, same.rows)
     np.testing.assert_array_equal(order.views, same.views)
@@ -62,7 +62,7 @@ def test_images_are_drawn_as_often_as_their_chances_say(data):
     chances = np.where(np.arange(11) < 2, 5.0, 0.0) + np.where(np.arange(11) == 10, 10.0, 0.0)
 
     rows = np.concatenate(
-        [draw_order(data, seed=1, epoch=epoch, chances=chances).rows for epoch in range(1, 201)]
+        [sample_order(data, seed=1, epoch=epoch, chances=chances).rows for epoch in range(1, 201)]
     )
 
     shares = np.bincount(rows, minlength=11) / len(rows)
@@ -77,7 +77,7 @@ def test_what_a_change_makes_of_a_batch_takes_its_place(data):
         numbers.append(number)
         return {"x": inputs["x"] * 2}, np.roll(targets, 1, axis=1)
 
-    order = draw_order(data, seed=1, epoch=1)
+    order = sample_order(data, seed=1, epoch=1)
     values, labels, _ = read(Batches(data, 4, order, change))
 
     np.testing.assert_array_equal(values, 2 * (order.rows + 100 * order.views))

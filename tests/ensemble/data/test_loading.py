@@ -19,7 +19,7 @@ from ensemble.data.registry import (
     Problem,
     Record,
 )
-from ensemble.data.splits import draw_validation, find_split, resembles_split
+from ensemble.data.splits import find_split, resembles_split, sample_validation
 
 
 class Nothing:
@@ -117,14 +117,14 @@ def test_a_drawn_validation_shares_no_group_and_leaves_every_class_to_train_on()
 
 def test_large_groups_still_leave_something_for_validation():
     groups = ["a"] * 10 + ["b"] * 8
-    drawn = draw_validation(np.zeros(18, np.int32), groups, 0.1, seed=1)
+    drawn = sample_validation(np.zeros(18, np.int32), groups, 0.1, seed=1)
 
     assert np.flatnonzero(drawn).tolist() == list(range(10, 18))
 
 
 def test_a_single_group_cannot_be_split():
-    with pytest.raises(DataError, match="without parting a group"):
-        draw_validation(np.array([0, 1, 0, 1]), ["x"] * 4, 0.5, seed=1)
+    with pytest.raises(DataError, match="without splitting a group"):
+        sample_validation(np.array([0, 1, 0, 1]), ["x"] * 4, 0.5, seed=1)
 
 
 def test_a_group_in_two_given_splits_is_refused():

@@ -180,7 +180,7 @@ def test_a_second_phase_that_finds_nothing_better_changes_nothing(tiny, data):
 
 def test_fine_tuning_takes_the_steps_of_keras(tiny, data):
     """The same as `fit` on the composed model, with the batches in the same order."""
-    from ensemble.data.batches import draw_order
+    from ensemble.data.batches import sample_order
 
     config = settings("last:1", batch_norm=False).model_copy(update={"seed": 3})
     # On PyTorch dropout draws from the generator of the process, from which `fit` draws too.
@@ -197,7 +197,7 @@ def test_fine_tuning_takes_the_steps_of_keras(tiny, data):
     keras.utils.set_random_seed(5)
     losses = []
     for epoch in (1, 2):
-        rows = draw_order(data, seed=3, epoch=epoch).rows
+        rows = sample_order(data, seed=3, epoch=epoch).rows
         images = data.inputs["image"][0, rows].astype("float32")
         losses += model.fit(
             images, data.targets[rows], batch_size=8, shuffle=False, verbose=0

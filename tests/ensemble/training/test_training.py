@@ -9,7 +9,7 @@ import pytest
 
 from configs.errors import ConfigError
 from configs.schema import TrainingConfig
-from ensemble.data.batches import Examples, draw_order
+from ensemble.data.batches import Examples, sample_order
 from ensemble.model.composition import build_classifier, build_model
 from ensemble.model.fusion import adapt_scales
 from ensemble.training.callbacks import EpochLogs
@@ -50,7 +50,7 @@ def train_frozen_branches(
     )
     losses = []
     for epoch in range(1, config.epochs + 1):
-        rows, views = draw_order(data, seed=seed, epoch=epoch)
+        rows, views = sample_order(data, seed=seed, epoch=epoch)
         history = model.fit(
             {"image": data.inputs["image"][views, rows]},
             data.targets[rows],
