@@ -264,7 +264,7 @@ class FaceConfig(Settings):
         False, "rotate faces until the eyes are level, where the detector locates them"
     )
     no_face: Literal["skip", "whole", "error"] = setting(
-        "skip", "what becomes of an image without a face"
+        "skip", "treatment of an image without a face"
     )
     several: Literal["largest", "all"] = setting("largest", "which faces of an image are taken")
 
@@ -304,7 +304,7 @@ class DataConfig(Settings):
     )
     duplicates: Literal["warn", "drop", "error"] = setting(
         "warn",
-        "what becomes of training images that are also in validation or test, exactly, mirrored "
+        "treatment of training images that are also in validation or test, exactly, mirrored "
         "or nearly; drop: they are left out of training",
         "duplicates",
     )
